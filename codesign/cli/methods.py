@@ -1,0 +1,25 @@
+"""codesign methods: kernel structures, number formats, activation functions."""
+
+import click
+
+
+@click.command(short_help="List structures, number formats and activation functions.")
+def methods() -> None:
+    """List what a network may be made of, with the parameters of each kind."""
+    from rich.table import Table
+
+    from codesign.cli.console import console
+    from codesign.compression import STRUCTURES
+    from codesign.design import ACTIVATION_FUNCTIONS, NUMBER_FORMATS
+
+    table = Table("family", "kind", "parameters", "what", box=None, pad_edge=False)
+    families = (
+        ("structure", STRUCTURES),
+        ("number format", NUMBER_FORMATS),
+        ("activation function", ACTIVATION_FUNCTIONS),
+    )
+    for family, members in families:
+        for kind, member in members.items():
+            parameters = ", ".join(name for name in member.model_fields if name != "kind")
+            table.add_row(family, kind, parameters, (member.__doc__ or "").splitlines()[0])
+    console().print(table)

@@ -1,0 +1,1 @@
+"""Handing a design over: its configuration and its integer weights."""

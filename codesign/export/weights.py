@@ -1,0 +1,116 @@
+"""Weights as hardware stores them: whole numbers, and one power-of-two exponent a tensor.
+
+A tensor's value is integer * 2^exponent. Only stored words are written, padding of the training form is
+not; words of 8 bits and fewer take a byte each. Random structure comes as its mask, bits packed, so that
+nobody needs our random numbers to place the words: row by row, each row's words by ascending column.
+"""
+
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from codesign.design import Network, TaskRef
+from codesign.errors import DataError
+from codesign.models import CompressedKernel, RecurrentNetwork
+from codesign.numerics.fixed_point import power_of_two, to_integer
+from codesign.numerics.weight_formats import BIAS_BITS, best_exponent
+from codesign.training import Weights, build, restore
+
+FORMAT = "codesign weights 1"
+
+
+def kernels(model: RecurrentNetwork) -> dict[str, CompressedKernel]:
+    """Every kernel of a network by dotted name, input to output."""
+    named = {}
+    for index, layer in enumerate(model.layers):
+        named[f"layers.{index}.input_kernel"] = layer.input_kernel
+        named[f"layers.{index}.recurrent_kernel"] = layer.recurrent_kernel
+    return named | {"head": model.head}
+
+
+def biases(model: RecurrentNetwork) -> dict[str, tuple[NDArray[np.float32], int]]:
+    """Every bias by dotted name, with the word length of the kernel beside it (0 for float)."""
+    named = {
+        f"layers.{index}.bias": (np.asarray(layer.bias[...]), int(layer.input_kernel.bits[...]))
+        for index, layer in enumerate(model.layers)
+    }
+    return named | {"bias": (np.asarray(model.bias[...]), int(model.head.bits[...]))}
+
+
+def save_weights(model: RecurrentNetwork, path: Path) -> None:
+    """Write a trained network."""
+    tensors: dict[str, NDArray[np.generic]] = {}
+    exponents: dict[str, int] = {}
+    for name, kernel in kernels(model).items():
+        live = np.asarray(kernel.live[...])
+        n_words = int(np.flatnonzero(live)[-1]) + 1
+        words = np.asarray(kernel.words[...])
+        _put(tensors, exponents, f"{name}.words", words, live, int(kernel.bits[...]), n_words)
+        mask = np.asarray(kernel.mask[...]).T > 0
+        if not mask.all():
+            tensors[f"{name}.mask"] = np.packbits(mask, axis=1)
+    for name, (bias, kernel_bits) in biases(model).items():
+        bits = BIAS_BITS if kernel_bits else 0
+        _put(tensors, exponents, name, bias, np.ones_like(bias), bits, len(bias))
+    metadata = {"format": FORMAT, "exponents": json.dumps(exponents)}
+    path.write_bytes(safetensors.numpy.save(tensors, metadata))
+
+
+def load_weights(path: Path, network: Network, task: TaskRef, seed: int) -> RecurrentNetwork:
+    """The network that `save_weights` wrote.
+
+    Raises:
+        DataError: if the file is missing, damaged, or belongs to another network.
+    """
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); export the design again") from None
+    if metadata.get("format") != FORMAT:
+        raise DataError(f"{path}: is not '{FORMAT}' but {metadata.get('format')!r}; export the design again")
+    exponents = json.loads(metadata["exponents"])
+    values = {
+        name: tensor.astype(np.float32) * np.float32(2.0 ** exponents[name]) if name in exponents else tensor
+        for name, tensor in tensors.items()
+        if not name.endswith(".mask")
+    }
+    model = build(network, task, seed)
+    weights: Weights = {}
+    try:
+        for name, kernel in kernels(model).items():
+            padded = np.zeros(kernel.words.shape, np.float32)
+            padded[: len(values[f"{name}.words"])] = values[f"{name}.words"]
+            weights[f"{name}.words"] = padded
+            mask = np.packbits(np.asarray(kernel.mask[...]).T > 0, axis=1)
+            if f"{name}.mask" in tensors and not np.array_equal(mask, tensors[f"{name}.mask"]):
+                raise DataError(f"{path}: {name} was drawn with other random positions than numpy draws now")
+        weights |= {name: values[name] for name in biases(model)}
+        return restore(network, task, seed, weights)
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: does not fit the network of its design.toml ({error})") from None
+
+
+def _put(
+    tensors: dict[str, NDArray[np.generic]],
+    exponents: dict[str, int],
+    name: str,
+    values: NDArray[np.float32],
+    live: NDArray[np.float32],
+    bits: int,
+    n_words: int,
+) -> None:
+    if bits == 0:
+        tensors[name] = values[:n_words]
+        return
+    exponent = int(best_exponent(jnp.asarray(values), jnp.asarray(live), jnp.int32(bits)))
+    integers = np.asarray(to_integer(jnp.asarray(values), bits, exponent))
+    assert float(power_of_two(exponent)) == 2.0**exponent
+    tensors[name] = integers[:n_words].astype(np.int8 if bits <= 8 else np.int16)
+    exponents[name] = exponent

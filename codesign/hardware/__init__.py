@@ -1,0 +1,61 @@
+"""Analytic cost of a network on an accelerator: closed form, vectorized, NumPy only.
+
+    Network -> Workload (what a step asks for) -> accelerator kind (cycles, joules, fabric) -> Cost
+
+Example:
+    >>> from codesign.design import Accelerator, Activity, Network
+    >>> cost = estimate(Network(cell="lstm"), Accelerator(kind="dense"), n_inputs=16, n_outputs=10)
+    >>> bool(cost.feasible[0]), cost.row()["dsp"]
+    (True, 21)
+"""
+
+from codesign.design import Accelerator, Activity, Network
+from codesign.hardware.accelerators import ACCELERATORS, AcceleratorKind, Settings, accelerator_kind
+from codesign.hardware.cost import COST_FIELDS, Cost, Infeasible
+from codesign.hardware.technology import TECHNOLOGIES, AsicNode, FpgaPart, Technology, technology
+from codesign.hardware.workload import Workload, workload
+
+VERSION = 1
+"""Raised whenever a change makes the same design cost something else."""
+
+
+def estimate(
+    network: Network,
+    accelerator: Accelerator,
+    n_inputs: int,
+    n_outputs: int,
+    activity: Activity | None = None,
+    settings: Settings | None = None,
+) -> Cost:
+    """Cost of one time step of `network`.
+
+    Args:
+        accelerator: kind and technology, and the size and clock unless `settings` gives them.
+        activity: measured zeros of the state; without it every cost is the worst case.
+        settings: sizes and clocks to try in one call instead of the accelerator's own.
+
+    Raises:
+        InputError: the kind or technology is unknown, or a count is below 1.
+    """
+    kind, part = accelerator_kind(accelerator.kind), technology(accelerator.technology)
+    if settings is None:
+        settings = Settings.of(accelerator.n_pe, accelerator.clock_hz)
+    return kind.estimate(workload(network, n_inputs, n_outputs, activity), settings, part)
+
+
+__all__ = [
+    "ACCELERATORS",
+    "AcceleratorKind",
+    "AsicNode",
+    "COST_FIELDS",
+    "Cost",
+    "FpgaPart",
+    "Infeasible",
+    "Settings",
+    "TECHNOLOGIES",
+    "Technology",
+    "VERSION",
+    "Workload",
+    "accelerator_kind",
+    "estimate",
+]

@@ -1,0 +1,230 @@
+"""What one time step of a network asks of hardware: products, element-wise work, memory.
+
+Everything downstream prices these counts and looks at the network no more. The element-wise work
+of a layer of H units, gates applied:
+
+    LSTM   c = f * c + i * g,  h = o * tanh(c)             3H multiplications,  H additions, 5H look-ups
+    GRU    n = tanh(nx + r * nh),  h = (1 - z) * n + z * h  3H multiplications, 3H additions, 3H look-ups
+
+The GRU applies r after the product ("reset after"), so its candidate has two biases a unit.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from codesign.compression import BlockCirculant, CoarseGrain, Structure
+from codesign.compression.structure import pad
+from codesign.design import GATES, Activity, Kernel, Network
+from codesign.errors import InputError
+
+FIXED_BIAS_BITS, FLOAT_BIAS_BITS = 16, 32
+"""Stored bits of a bias, beside fixed-point and floating-point weights."""
+
+_BIASES = {"lstm": 4, "gru": 4}
+_MULTIPLICATIONS = {"lstm": 3, "gru": 3}
+_ADDITIONS = {"lstm": 1, "gru": 3}
+_LOOKUPS = {"lstm": 5, "gru": 3}
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix-vector product that a step computes once for each of `gates`.
+
+    Attributes:
+        rows, cols: shape of one gate's kernel.
+        padded_rows, padded_cols: the same in whole blocks.
+        row_macs: multiply-accumulates of one output, padding included.
+        n_words, index_bits: stored weights and position memory of all gates, padding included.
+        word_length: bits of a weight.
+        block_size: side of the circulant blocks; 1 where there are none.
+        level1_block, level2_block: sides of the coarse-grain blocks; None where there are none.
+    """
+
+    structure: str
+    number_format: str
+    gates: int
+    rows: int
+    cols: int
+    padded_rows: int
+    padded_cols: int
+    row_macs: int
+    n_words: int
+    index_bits: int
+    word_length: int
+    block_size: int = 1
+    level1_block: int | None = None
+    level2_block: int | None = None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all gates, time-domain, padding included."""
+        return self.gates * self.padded_rows * self.row_macs
+
+    @property
+    def largest_block(self) -> int:
+        """The side to which the kernel is padded."""
+        return self.level1_block or self.block_size
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One recurrent layer; the element-wise counts are those of one step."""
+
+    input_kernel: Product
+    recurrent_kernel: Product
+    n_biases: int
+    bias_bits: int
+    multiplications: int
+    additions: int
+    lookups: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One time step of a network.
+
+    Attributes:
+        activation_bits: word length of x, h and the gate outputs.
+        segments: of the activation function; None where it is exact.
+        skips_state: whether small state entries are zeroed, so that hardware may skip them.
+        activity: measured zeros of the state; None before training.
+    """
+
+    cell: str
+    hidden: int
+    layers: tuple[Layer, ...]
+    head: Product
+    head_bias_bits: int
+    activation_bits: int
+    activation_format: str
+    segments: int | None
+    skips_state: bool
+    activity: Activity | None
+
+    @cached_property
+    def storage(self) -> dict[str, int]:
+        """Bits of the whole model by what they store, padding included."""
+        kernels = [kernel for layer in self.layers for kernel in (layer.input_kernel, layer.recurrent_kernel)]
+        return {
+            "input_kernel": sum(_bits(layer.input_kernel) for layer in self.layers),
+            "recurrent_kernel": sum(_bits(layer.recurrent_kernel) for layer in self.layers),
+            "indices": sum(kernel.index_bits for kernel in kernels),
+            "biases": sum(layer.n_biases * layer.bias_bits for layer in self.layers),
+            "head": _bits(self.head) + self.head.rows * self.head_bias_bits,
+        }
+
+    @property
+    def storage_bits(self) -> int:
+        """Bits of the whole model: weights, indices, biases, head."""
+        return sum(self.storage.values())
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """All kernels, layer by layer, then the head."""
+        kernels = (kernel for layer in self.layers for kernel in (layer.input_kernel, layer.recurrent_kernel))
+        return (*kernels, self.head)
+
+    @property
+    def largest_block(self) -> int:
+        """The largest block a layer of this height may have: `hidden` rounded up to a power of two."""
+        return 1 << (self.hidden - 1).bit_length()
+
+    @property
+    def oversized_block(self) -> int | None:
+        """A block larger than the layer, if there is one; no accelerator runs such a network."""
+        block = max(product.largest_block for product in self.products)
+        return block if block > self.largest_block else None
+
+
+def workload(network: Network, n_inputs: int, n_outputs: int, activity: Activity | None = None) -> Workload:
+    """Count one time step of `network` between `n_inputs` features and `n_outputs` scores.
+
+    Example:
+        >>> workload(Network(cell="lstm", hidden=64), n_inputs=16, n_outputs=10).storage["input_kernel"]
+        32768
+    """
+    for name, value in (("n_inputs", n_inputs), ("n_outputs", n_outputs)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
+    if activity is not None:
+        _check_activity(activity, network)
+    hidden, function = network.hidden, network.activation_function
+    head = Kernel(weights=network.head_weights)
+    return Workload(
+        cell=network.cell,
+        hidden=hidden,
+        layers=tuple(_layer(network, hidden if i else n_inputs) for i in range(network.layers)),
+        head=_product(head, 1, n_outputs, hidden),
+        head_bias_bits=_bias_bits(head),
+        activation_bits=network.activations.word_length,
+        activation_format=network.activations.kind,
+        segments=None if function.kind == "exact" else function.segments,
+        skips_state=network.state_threshold > 0,
+        activity=activity,
+    )
+
+
+def _layer(network: Network, cols: int) -> Layer:
+    cell, hidden, gates = network.cell, network.hidden, GATES[network.cell]
+    return Layer(
+        input_kernel=_product(network.input_kernel, gates, hidden, cols),
+        recurrent_kernel=_product(network.recurrent_kernel, gates, hidden, hidden),
+        n_biases=_BIASES[cell] * hidden,
+        bias_bits=max(_bias_bits(network.input_kernel), _bias_bits(network.recurrent_kernel)),
+        multiplications=_MULTIPLICATIONS[cell] * hidden,
+        additions=_ADDITIONS[cell] * hidden,
+        lookups=_LOOKUPS[cell] * hidden,
+    )
+
+
+def _product(kernel: Kernel, gates: int, rows: int, cols: int) -> Product:
+    structure, counts = kernel.structure, kernel.structure.counts(rows, cols)
+    block_size, level1_block, level2_block = _blocks(structure)
+    return Product(
+        structure=structure.kind,
+        number_format=kernel.weights.kind,
+        gates=gates,
+        rows=rows,
+        cols=cols,
+        padded_rows=counts.n_rows,
+        padded_cols=pad(cols, level1_block or block_size),
+        row_macs=counts.row_macs,
+        n_words=gates * counts.n_words,
+        index_bits=gates * counts.index_bits,
+        word_length=kernel.weights.word_length,
+        block_size=block_size,
+        level1_block=level1_block,
+        level2_block=level2_block,
+    )
+
+
+def _blocks(structure: Structure) -> tuple[int, int | None, int | None]:
+    """Circulant block, coarse-grain level-1 block, coarse-grain level-2 block."""
+    if isinstance(structure, BlockCirculant):
+        return structure.block_size, None, None
+    if isinstance(structure, CoarseGrain):
+        return 1, structure.level1_block, structure.level2_block
+    return 1, None, None
+
+
+def _bits(product: Product) -> int:
+    return product.n_words * product.word_length
+
+
+def _bias_bits(kernel: Kernel) -> int:
+    return FIXED_BIAS_BITS if kernel.weights.kind == "fixed" else FLOAT_BIAS_BITS
+
+
+def _check_activity(activity: Activity, network: Network) -> None:
+    """Histograms must fit the network; a wrong one would silently shift every cost."""
+    if len(activity) != network.layers:
+        raise InputError(f"activity must have {network.layers} entries, one a layer, got {len(activity)}")
+    for histograms in activity:
+        for block, shares in histograms.items():
+            wanted = pad(network.hidden, block) // block + 1
+            if len(shares) != wanted:
+                raise InputError(f"activity, block size {block}: needs {wanted} shares, got {len(shares)}")
+            if min(shares) < 0 or not np.isclose(sum(shares), 1.0, atol=1e-6):
+                raise InputError(f"activity, block size {block}: shares must sum to 1, got {sum(shares):g}")

@@ -1,0 +1,1 @@
+"""Looking at studies: tables, plots, report."""

@@ -1,0 +1,98 @@
+"""The front as a picture."""
+
+from math import log10
+from pathlib import Path
+
+from codesign.errors import InputError
+from codesign.hardware import COST_FIELDS
+from codesign.search.results import FrontRow, Results
+
+COLOURS = {"dense": "#4c566a", "block_circulant": "#0072b2", "coarse_grain": "#d55e00"}  # safe for colour blindness
+MARKERS = {"lstm": "s", "gru": "o"}
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def plot_front(results: Results, path: Path) -> None:
+    """Write error against every cost that was searched for, one panel each.
+
+    Colour is the structure of the recurrent kernel, shape the cell, the number beside a point its
+    PEs; bars are the standard deviation over seeds; faint points were dominated.
+
+    Raises:
+        InputError: if the file's ending is unknown or the front is empty.
+    """
+    if path.suffix not in FORMATS:
+        raise InputError(f"{path}: cannot draw '{path.suffix}'; use one of {', '.join(FORMATS)}")
+    front = results.front()
+    if not front:
+        raise InputError(f"{results.folder}: no design is trained yet; run the search first")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import EngFormatter, NullFormatter
+
+    costs = results.objectives[1:]
+    figure, axes = pyplot.subplots(
+        1, len(costs), figsize=(1.5 + 4.7 * len(costs), 4.6), sharey=True, squeeze=False, layout="constrained"
+    )
+    knee = results.knee(front)
+    members = {row.trial for row in front}
+    dominated = [row for row in results.trained() if row.trial not in members]
+    for axis, cost in zip(axes[0], costs, strict=True):
+        axis.scatter(
+            [row.cost[cost] for row in dominated],
+            [100 * row.error_search for row in dominated],
+            s=14, color="#c8ccd4", zorder=1,
+        )  # fmt: skip
+        for row in front:
+            _draw(axis, row, cost, row is knee)
+        axis.set_xscale("log")
+        scaled = cost.endswith(("_s", "_j", "_w"))
+        axis.xaxis.set_major_formatter(EngFormatter(COST_FIELDS[cost] if scaled else ""))
+        axis.xaxis.set_minor_formatter(NullFormatter() if _decades(front, cost) > 1 else EngFormatter(""))
+        axis.set_xlabel(f"{cost} of one step")
+        axis.grid(True, which="both", color="#eceff4", zorder=0)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("validation error, %")
+    present = {row.design.network.recurrent_kernel.structure.kind for row in front}
+    cells = {row.design.network.cell for row in front}
+    handles = [
+        *(Line2D([], [], marker="o", ls="", color=COLOURS[kind], label=f"{kind} recurrent kernel")
+          for kind in COLOURS if kind in present),
+        *(Line2D([], [], marker=MARKERS[cell], ls="", color="#888", label=cell.upper())
+          for cell in MARKERS if cell in cells),
+        Line2D([], [], marker="o", ls="", mfc="none", mec="black", ms=11, label="knee"),
+        Line2D([], [], marker="o", ls="", color="#c8ccd4", ms=4, label="dominated"),
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
+    task = results.task
+    figure.suptitle(
+        f"{results.space.name}: {task.name} {task.subset}, {len(front)} designs on the front (labels: PEs)",
+        fontsize=11,
+    )
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        pyplot.close(figure)
+
+
+def _draw(axis, row: FrontRow, cost: str, is_knee: bool) -> None:  # type: ignore[no-untyped-def]
+    network = row.design.network
+    x, y = row.cost[cost], 100 * row.error_val
+    colour = COLOURS.get(network.recurrent_kernel.structure.kind, "#333")
+    axis.errorbar(
+        x, y, yerr=100 * (row.error_val_std or 0.0), fmt=MARKERS[network.cell], color=colour, ms=6, lw=1, zorder=3
+    )
+    if is_knee:
+        axis.plot(x, y, "o", mfc="none", mec="black", ms=13, zorder=4)
+    label = str(row.design.accelerator.n_pe)
+    axis.annotate(label, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=7, color="#555")
+
+
+def _decades(rows: list[FrontRow], cost: str) -> float:
+    values = [row.cost[cost] or 1.0 for row in rows]
+    return log10(max(values) / min(values))

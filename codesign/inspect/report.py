@@ -1,0 +1,155 @@
+"""One self-contained HTML page about a study: plots to hover over, the front, where it came from."""
+
+from collections import Counter
+from html import escape
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from codesign.errors import InputError
+from codesign.hardware import COST_FIELDS
+from codesign.inspect.plots import COLOURS
+from codesign.inspect.tables import columns, describe, percent
+from codesign.search.records import REFUSED
+from codesign.search.results import FrontRow, Results
+from codesign.tasks import find
+
+SYMBOLS = {"lstm": "square", "gru": "circle"}
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #2e3440; margin: 2em auto; max-width: 1180px; padding: 0 1em }
+h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
+.plots { display: flex; flex-wrap: wrap; gap: 1em } .plots > div { flex: 1 1 520px }
+.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: 13px }
+td, th { padding: .3em .7em; text-align: right; border-bottom: 1px solid #e5e9f0; white-space: nowrap }
+td.text, th.text { text-align: left } tr.knee { background: #fdf6e3; font-weight: 600 }
+pre { background: #f4f6f9; padding: 1em; overflow-x: auto; font-size: 12.5px }
+"""
+
+
+def write_report(results: Results, path: Path) -> None:
+    """Write the page.
+
+    Raises:
+        InputError: if nothing is trained yet or the file cannot be written.
+    """
+    front = results.front()
+    if not front:
+        raise InputError(f"{results.folder}: no design is trained yet; run the search first")
+    try:
+        path.write_text(_page(results, front), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _page(results: Results, front: list[FrontRow]) -> str:
+    task = find(results.task.name)
+    knee = results.knee(front)
+    trials = results.records.trials()
+    refused = [trial for trial in trials if trial.state == REFUSED]
+    n_trained = len(results.trained())
+    plots = [
+        _figure(results, front, knee, cost).to_html(full_html=False, include_plotlyjs=index == 0)
+        for index, cost in enumerate(results.objectives[1:])
+    ]
+    confirmed = front[0].error_test is not None
+    seeds = (
+        "Errors are means and standard deviations over seeds; the test data were looked at once, after the search."
+        if confirmed
+        else "The front is not confirmed yet: errors are those of a single seed."
+    )
+    reasons = Counter(trial.reasons[0] for trial in refused)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{escape(results.space.name)}: front</title>
+<style>{STYLE}</style></head><body>
+<h1>{escape(results.space.name)}</h1>
+<p>Task <b>{escape(task.name)}</b> ({escape(results.task.subset)}): {escape(task.summary)}.
+Source: {escape(task.source)}.</p>
+<p>{n_trained} designs trained, {len(refused)} refused by their analytic cost before any training;
+the front has {len(front)} members and covers {100 * results.hypervolume(front):.1f} % of the box between the ideal
+and the reference point. {seeds}</p>
+<div class="plots">{"".join(f"<div>{plot}</div>" for plot in plots)}</div>
+<h2>The front</h2><div class="scroll">{_table(results, front, knee)}</div>
+<p>The marked row is the knee: farthest from the plane through the extremes. Costs come from the analytic model,
+at the activity that the trained network showed on validation data.</p>
+<h2>Refused before training</h2>{_reasons(reasons)}
+<h2>Search space</h2><pre>{escape(results.space.text)}</pre>
+<h2>Environment</h2><pre>{escape(_environment(results))}</pre>
+</body></html>
+"""
+
+
+def _figure(results: Results, front: list[FrontRow], knee: FrontRow, cost: str) -> go.Figure:
+    figure = go.Figure()
+    members = {row.trial for row in front}
+    others = [row for row in results.trained() if row.trial not in members]
+    figure.add_scatter(
+        x=[row.cost[cost] for row in others],
+        y=[100 * row.error_search for row in others],
+        mode="markers",
+        name="dominated",
+        marker={"color": "#c8ccd4", "size": 6},
+        hovertext=[_hover(row, results.objectives) for row in others],
+        hoverinfo="text",
+    )
+    for kind in dict.fromkeys(row.design.network.recurrent_kernel.structure.kind for row in front):
+        rows = [row for row in front if row.design.network.recurrent_kernel.structure.kind == kind]
+        figure.add_scatter(
+            x=[row.cost[cost] for row in rows],
+            y=[100 * row.error_val for row in rows],
+            error_y={"array": [100 * (row.error_val_std or 0.0) for row in rows], "thickness": 1},
+            mode="markers",
+            name=f"{kind} recurrent kernel",
+            marker={
+                "color": COLOURS.get(kind, "#333"),
+                "size": [15 if row is knee else 9 for row in rows],
+                "symbol": [SYMBOLS[row.design.network.cell] for row in rows],
+            },
+            hovertext=[_hover(row, results.objectives) for row in rows],
+            hoverinfo="text",
+        )
+    figure.update_layout(
+        template="plotly_white",
+        height=440,
+        margin={"l": 60, "r": 10, "t": 20, "b": 50},
+        legend={"orientation": "h", "y": 1.12},
+        xaxis={"type": "log", "title": f"{cost} [{COST_FIELDS[cost]}] of one step"},
+        yaxis={"title": "validation error, %"},
+    )
+    return figure
+
+
+def _hover(row: FrontRow, objectives: tuple[str, ...]) -> str:
+    return "<br>".join(f"{escape(title)}: {escape(value)}" for title, value in columns(row, objectives).items())
+
+
+def _table(results: Results, front: list[FrontRow], knee: FrontRow) -> str:
+    text = set(describe(front[0])) - {"PEs", "threshold"}
+    titles = [*columns(front[0], results.objectives), *(f"{name} (test)" for name in _extra(front[0]))]
+    head = "".join(f'<th class="{"text" if title in text else ""}">{escape(title)}</th>' for title in titles)
+    body = []
+    for row in front:
+        cells = columns(row, results.objectives) | {
+            name: percent((row.test_metrics or {}).get(name)) for name in _extra(row)
+        }
+        tds = "".join(
+            f'<td class="{"text" if title in text else ""}">{escape(cell)}</td>' for title, cell in cells.items()
+        )
+        body.append(f'<tr class="{"knee" if row is knee else ""}">{tds}</tr>')
+    return f"<table><tr>{head}</tr>{''.join(body)}</table>"
+
+
+def _extra(row: FrontRow) -> list[str]:
+    return [name for name in row.metrics if name != "error"]
+
+
+def _reasons(reasons: Counter[str]) -> str:
+    if not reasons:
+        return "<p>None.</p>"
+    rows = "".join(f'<tr><td>{n}</td><td class="text">{escape(text)}</td></tr>' for text, n in reasons.most_common())
+    return f"<table>{rows}</table>"
+
+
+def _environment(results: Results) -> str:
+    found = results.records.get("environment") or {}
+    packages = found.pop("packages", {})
+    return "\n".join(f"{name}: {value}" for name, value in [*found.items(), *packages.items()])

@@ -1,0 +1,79 @@
+"""LSTM and GRU cells with compressed kernels, as pure functions of one time step.
+
+LSTM, gates in the order i, f, g, o and carry (c, h):
+
+    [i f g o] = [s s tanh s](Wx x + Wh h + b);   c = f*c + i*g;   h = o*tanh(c)
+
+GRU, gates in the order r, z, n and carry h (the reset gate acts after the product):
+
+    r, z = s(Wx x + Wh h + b);   n = tanh(Wxn x + bn + r*(Whn h + bhn));   h = (1-z)*n + z*h
+
+What memory holds (x, h) and what the gates put out are words of `bits` bits in [-1, 1); the LSTM's c
+is kept wide (hardware holds it in 16 bits, finer than any gate). In products h appears sparsified:
+entries with |h| < threshold are zero there, and their gradient passes (Ardakani et al., DATE 2019).
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from codesign.numerics.activations import functions
+from codesign.numerics.fixed_point import quantize_unit, straight_through
+
+Carry = tuple[jax.Array, ...]
+
+
+@dataclass(frozen=True)
+class StepWeights:
+    """What a step needs, built once per pass.
+
+    Attributes:
+        input_kernel: (inputs, gates * hidden).
+        recurrent_kernel: (hidden, gates * hidden).
+        bias: (4 * hidden,); the GRU's last quarter is bhn.
+        bits: word length of activations, 0 for float.
+        threshold: of the recurrent state.
+    """
+
+    input_kernel: jax.Array
+    recurrent_kernel: jax.Array
+    bias: jax.Array
+    bits: jax.Array
+    threshold: jax.Array
+
+
+def sparsify(h: jax.Array, threshold: jax.Array) -> jax.Array:
+    """h with its small entries set to zero; straight-through gradient."""
+    return straight_through(h, jnp.where(jnp.abs(h) >= threshold, h, 0.0))
+
+
+def lstm_step(weights: StepWeights, segments: int, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
+    """One step; the output is the state as later products see it."""
+    sigmoid, tanh = functions(segments)
+    c, h = carry
+    both = jnp.concatenate([weights.input_kernel, weights.recurrent_kernel])
+    z = jnp.concatenate([x, sparsify(h, weights.threshold)], axis=-1) @ both + weights.bias
+    zi, zf, zg, zo = jnp.split(z, 4, axis=-1)
+    i, f, o = (quantize_unit(sigmoid(gate), weights.bits) for gate in (zi, zf, zo))
+    c = f * c + i * quantize_unit(tanh(zg), weights.bits)
+    h = quantize_unit(o * quantize_unit(tanh(c), weights.bits), weights.bits)
+    return (c, h), sparsify(h, weights.threshold)
+
+
+def gru_step(weights: StepWeights, segments: int, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
+    """One step; the output is the state as later products see it."""
+    sigmoid, tanh = functions(segments)
+    (h,) = carry
+    bias, bias_hn = jnp.split(weights.bias, [3 * h.shape[-1]])
+    xr, xz, xn = jnp.split(x @ weights.input_kernel + bias, 3, axis=-1)
+    hr, hz, hn = jnp.split(sparsify(h, weights.threshold) @ weights.recurrent_kernel, 3, axis=-1)
+    r = quantize_unit(sigmoid(xr + hr), weights.bits)
+    z = quantize_unit(sigmoid(xz + hz), weights.bits)
+    n = quantize_unit(tanh(xn + r * (hn + bias_hn)), weights.bits)
+    h = quantize_unit((1.0 - z) * n + z * h, weights.bits)
+    return (h,), sparsify(h, weights.threshold)
+
+
+STEPS = {"lstm": lstm_step, "gru": gru_step}
+N_CARRY = {"lstm": 2, "gru": 1}

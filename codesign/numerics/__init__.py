@@ -1,0 +1,1 @@
+"""Number semantics: fixed point, weight formats, activation functions."""

@@ -1,0 +1,240 @@
+"""Search spaces: what may vary, what is wanted, and within which limits."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from codesign import hardware, tasks
+from codesign.design import Accelerator, Activity, Design, Network, Recipe, Spec, TaskRef
+from codesign.errors import unknown
+from codesign.hardware import Cost, Infeasible
+from codesign.knobs import Choice, Node, Pick, Range, Reader, Scalar, Tree, free, read_toml, resolve
+
+OBJECTIVES = ("error", *(name for name in hardware.COST_FIELDS if name != "throughput"))
+"""What a search can minimise: the validation error, and the fields of a cost of which less is better."""
+
+TABLES: dict[str, type[Spec]] = {"network": Network, "recipe": Recipe, "accelerator": Accelerator}
+N_SAMPLES = 512  # random points that a space is tried on when it is read
+
+
+class SearchSettings(Spec):
+    """The [search] table.
+
+    Attributes:
+        sampler: Optuna's, by name.
+        trials: designs to train; designs refused by their cost do not count.
+        seed: of the sampler and of all trainings.
+        confirm_seeds: trainings behind each row of the final front, the search's own included.
+    """
+
+    sampler: Literal["tpe", "nsga2"] = "tpe"
+    trials: int = Field(default=40, ge=1)
+    seed: int = Field(default=0, ge=0)
+    confirm_seeds: int = Field(default=3, ge=1, le=20)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A checked search space.
+
+    Attributes:
+        name: of the study and its folder.
+        task: what the networks learn.
+        tree: the tables network, recipe and accelerator, with their free fields.
+        objectives: names out of `OBJECTIVES`.
+        limits: largest admissible value by cost field; they hold in the worst case.
+        settings: the rest of the [search] table.
+        text: the file it came from.
+    """
+
+    name: str
+    task: TaskRef
+    tree: Tree
+    objectives: tuple[str, ...]
+    limits: dict[str, float]
+    settings: SearchSettings
+    text: str
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """Free fields by dotted name."""
+        return dict(free(self.tree, ""))
+
+    def design(self, pick: Pick) -> tuple[Design, Recipe]:
+        """A point of the space: every free field is asked of `pick`."""
+        values = resolve(self.tree, pick, "")
+        recipe = Recipe.model_validate(values.pop("recipe"))
+        return Design.model_validate(values), recipe
+
+    def sample(self, rng: np.random.Generator) -> tuple[Design, Recipe]:
+        """A random point, every choice and range uniform (log ranges in the logarithm)."""
+        return self.design(lambda _, node: _draw(rng, node))
+
+    def identity(self) -> dict[str, Any]:
+        """What two runs must share to be one study; more trials or seeds may be asked for later."""
+        return {
+            "task": self.task.model_dump(),
+            "space": {name: repr(node) for name, node in sorted(_leaves(self.tree, ""))},
+            "objectives": list(self.objectives),
+            "limits": self.limits,
+            "sampler": self.settings.sampler,
+            "seed": self.settings.seed,
+        }
+
+    def with_trials(self, trials: int) -> "SearchSpace":
+        """The same space with another number of trials."""
+        return replace(self, settings=self.settings.model_copy(update={"trials": trials}))
+
+    def cost(self, design: Design, activity: Activity | None = None) -> Cost:
+        """Hardware cost of a design on this space's task; the worst case without activity."""
+        task = tasks.find(self.task.name)
+        return hardware.estimate(design.network, design.accelerator, task.n_inputs, task.n_outputs, activity)
+
+
+def load_search_space(path: str | Path) -> SearchSpace:
+    """Read and check a TOML file.
+
+    Raises:
+        InputError: with one line for every fault of the file.
+    """
+    path = Path(path)
+    tables = read_toml(path)
+    return parse(tables, str(path), path.stem, path.read_text(encoding="utf-8"))
+
+
+def parse(tables: dict[str, Any], source: str, name: str, text: str) -> SearchSpace:
+    """Check the tables of a search space; `source` begins every fault, `name` is the default name."""
+    reader = Reader(source)
+    for key in sorted(tables.keys() - {"name", "task", "search", *TABLES}):
+        reader.fault(key, unknown("key", key, ("name", "task", "search", *TABLES)))
+    name = tables.get("name", name)
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        reader.fault("name", f"must be letters, digits, '_', '-' or '.', got {name!r}")
+    task = _task(reader, tables.get("task"))
+    tree: Tree = {table: reader.tree(model, tables.get(table, {}), table) for table, model in TABLES.items()}
+    _registered(reader, tree)
+    search = dict(tables.get("search", {})) if isinstance(tables.get("search", {}), dict) else {}
+    objectives = _objectives(reader, search.pop("objectives", None))
+    limits = _limits(reader, search.pop("limits", {}))
+    settings = reader.fixed(SearchSettings, search, "search")
+    reader.finish()
+    space = SearchSpace(str(name), task, tree, objectives, limits, settings, text)
+    _try_points(reader, space)
+    reader.finish()
+    return space
+
+
+def _task(reader: Reader, table: Any) -> TaskRef:
+    if table is None:
+        reader.fault("task", 'is missing; write for instance task = { name = "ru_phones" }')
+        return TaskRef(name="")
+    before = len(reader.faults)
+    ref = reader.fixed(TaskRef, {"name": table} if isinstance(table, str) else table, "task")
+    if len(reader.faults) > before:
+        return TaskRef(name="")
+    if ref.name not in tasks.TASKS:
+        reader.fault("task.name", unknown("task", ref.name, tasks.TASKS))
+    elif ref.subset not in tasks.find(ref.name).subsets:
+        reader.fault("task.subset", unknown("subset", ref.subset, tasks.find(ref.name).subsets))
+    return TaskRef.model_validate(ref)
+
+
+def _registered(reader: Reader, tree: Tree) -> None:
+    """Kinds and technologies must be known before a cost can be asked for."""
+    accelerator = tree["accelerator"]
+    assert isinstance(accelerator, dict)
+    for field, known in (("kind", hardware.ACCELERATORS), ("technology", hardware.TECHNOLOGIES)):
+        node = accelerator.get(field)
+        for value in node.values if isinstance(node, Choice) else (node,):
+            if isinstance(value, str) and value not in known:
+                what = "accelerator" if field == "kind" else "part or node"
+                reader.fault(f"accelerator.{field}", unknown(what, value, known))
+
+
+def _objectives(reader: Reader, names: Any) -> tuple[str, ...]:
+    path = "search.objectives"
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        reader.fault(path, f'must be a list such as ["error", "latency_s"], got {names!r}')
+        return ()
+    for name in names:
+        if name not in OBJECTIVES:
+            reader.fault(path, unknown("objective", name, OBJECTIVES))
+    if "error" not in names or len(set(names)) != len(names) or len(names) < 2:
+        reader.fault(path, f"must hold error and one or more different costs, got {names}")
+    return tuple(names)
+
+
+def _limits(reader: Reader, table: Any) -> dict[str, float]:
+    path = "search.limits"
+    if not isinstance(table, dict):
+        reader.fault(path, f"must be a table such as {{ latency_s = 1e-3 }}, got {table!r}")
+        return {}
+    known = OBJECTIVES[1:]
+    for name, value in table.items():
+        if name not in known:
+            reader.fault(f"{path}.{name}", unknown("cost", name, known))
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            reader.fault(f"{path}.{name}", f"must be a number above zero, got {value!r}")
+    return {name: float(value) for name, value in table.items() if isinstance(value, int | float)}
+
+
+def _try_points(reader: Reader, space: SearchSpace) -> None:
+    """Refuse what only shows in whole designs: missing costs, hopeless options, nothing that can run."""
+    rng = np.random.default_rng(0)
+    masks: dict[tuple[str, Scalar], list[int]] = {}
+    reasons: dict[str, int] = {}
+    n_feasible = 0
+    for _ in range(N_SAMPLES):
+        picked: list[tuple[str, Scalar]] = []
+
+        def pick(name: str, node: Choice | Range, into: list[tuple[str, Scalar]] = picked) -> Scalar:
+            into.append((name, _draw(rng, node)))
+            return into[-1][1]
+
+        design, _recipe = space.design(pick)
+        cost = space.cost(design)
+        row = cost.row()
+        for name in (*space.objectives[1:], *space.limits):
+            if row[name] is None:
+                there = ", ".join(key for key in OBJECTIVES[1:] if row[key] is not None)
+                technology = design.accelerator.technology
+                reader.fault("search", f"{technology} has no {name}; it has {there}")
+                return
+        for key in picked:
+            masks.setdefault(key, []).append(int(cost.infeasible[0]))
+        for reason in cost.reasons()[:1]:
+            reasons[reason] = reasons.get(reason, 0) + 1
+        n_feasible += bool(cost.feasible[0])
+    for (name, value), seen in masks.items():
+        if all(mask & Infeasible.OVERSIZED_BLOCK for mask in seen):
+            reader.fault(name, f"{value} is larger than every layer of this space; leave it out")
+    if not n_feasible and not reader.faults:
+        commonest = max(reasons, key=lambda text: reasons[text])
+        reader.fault("", f"none of {N_SAMPLES} random designs can run; mostly because {commonest}")
+
+
+def _draw(rng: np.random.Generator, node: Choice | Range) -> Scalar:
+    if isinstance(node, Choice):
+        return node.values[int(rng.integers(len(node.values)))]
+    if node.log:
+        value = math.exp(rng.uniform(math.log(node.low), math.log(node.high)))
+        return min(int(node.high), max(int(node.low), round(value))) if node.whole else value
+    step = node.step or (1 if node.whole else 0)
+    if step:
+        return node.low + step * int(rng.integers(int((node.high - node.low) / step + 1e-9) + 1))
+    return float(rng.uniform(node.low, node.high))
+
+
+def _leaves(tree: Tree, path: str) -> Iterator[tuple[str, Node]]:
+    for name, node in tree.items():
+        here = f"{path}.{name}" if path else name
+        if isinstance(node, dict):
+            yield from _leaves(node, here)
+        else:
+            yield here, node
