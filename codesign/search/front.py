@@ -38,9 +38,8 @@ def hypervolume(points: Points, reference: Points) -> float:
         return float(reference[0] - inside.min())
     inside = np.unique(inside[non_dominated(inside)], axis=0)  # sorted by the first objective
     ends = np.append(inside[1:, 0], reference[0])
-    return sum(
-        float(end - inside[i, 0]) * hypervolume(inside[: i + 1, 1:], reference[1:]) for i, end in enumerate(ends)
-    )
+    slices = [hypervolume(inside[: i + 1, 1:], reference[1:]) for i in range(len(inside))]
+    return float(np.dot(ends - inside[:, 0], slices))
 
 
 def knee(points: Points) -> int:

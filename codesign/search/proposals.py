@@ -1,7 +1,8 @@
 """Optuna's part: samplers by name, asking for a point of the space, telling what came of it.
 
-The sampler is made anew for every trial from (seed, trial number). Its state is therefore a function
-of what is stored, and a resumed study proposes what an uninterrupted one would have.
+The sampler is made anew for every trial from (seed, trial number), and for every parameter that is
+drawn on its own from these and the parameter's name. What it proposes is therefore a function of what is
+stored, and a resumed study proposes what an uninterrupted one would have, wherever it was stopped.
 """
 
 import logging
@@ -9,6 +10,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import cast
+from zlib import crc32
 
 import numpy as np
 import optuna
@@ -83,6 +85,7 @@ class Proposals:
         """The point of the space that the trial stands for; asking again gives the same."""
 
         def pick(name: str, node: Choice | Range) -> Scalar:
+            self._renew_sampler(trial.number, name)
             if isinstance(node, Choice):
                 return cast(Scalar, trial.suggest_categorical(name, node.values))
             if node.whole and (node.step is None or float(node.step).is_integer()):
@@ -115,8 +118,9 @@ class Proposals:
         """A trial whose training broke."""
         self.study.tell(trial.number, state=TrialState.FAIL)
 
-    def _renew_sampler(self, number: int) -> None:
-        seed = int(np.random.SeedSequence([self.space.settings.seed, number]).generate_state(1)[0])
+    def _renew_sampler(self, number: int, parameter: str = "") -> None:
+        entropy = [self.space.settings.seed, number, crc32(parameter.encode())]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.sampler = SAMPLERS[self.space.settings.sampler](seed)

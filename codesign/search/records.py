@@ -6,6 +6,10 @@ transaction, so that a process may die at any moment. Reading them needs neither
 """
 
 import json
+import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,6 +105,8 @@ class Records:
         self.path = folder / "study.db"
         if not create and not self.path.exists():
             raise StudyError(f"{folder}: holds no study (no study.db); name the folder that a search wrote")
+        if not create and not os.access(folder, os.W_OK):
+            self.path = self._copy()
         self.engine = sql.create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT_S})
         with self._guard(), self.engine.begin() as connection:
             if create:
@@ -113,6 +119,14 @@ class Records:
     def url(self) -> str:
         """Address of the database for SQLAlchemy and Optuna."""
         return f"sqlite:///{self.path}"
+
+    def _copy(self) -> Path:
+        """A copy to read from: SQLite needs to write beside a database in WAL mode, even to read it."""
+        folder = tempfile.mkdtemp(prefix="codesign-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        for file in self.path.parent.glob("study.db*"):
+            shutil.copy(file, folder)
+        return Path(folder) / self.path.name
 
     def get(self, key: str) -> Any:
         """A fact about the study, or None."""

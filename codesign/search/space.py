@@ -12,7 +12,7 @@ from pydantic import Field
 
 from codesign import hardware, tasks
 from codesign.design import Accelerator, Activity, Design, Network, Recipe, Spec, TaskRef
-from codesign.errors import unknown
+from codesign.errors import InputError, unknown
 from codesign.hardware import Cost, Infeasible
 from codesign.knobs import Choice, Node, Pick, Range, Reader, Scalar, Tree, free, read_toml, resolve
 
@@ -20,7 +20,7 @@ OBJECTIVES = ("error", *(name for name in hardware.COST_FIELDS if name != "throu
 """What a search can minimise: the validation error, and the fields of a cost of which less is better."""
 
 TABLES: dict[str, type[Spec]] = {"network": Network, "recipe": Recipe, "accelerator": Accelerator}
-N_SAMPLES = 512  # random points that a space is tried on when it is read
+N_SAMPLES = 256  # random points that a space is tried on when it is read
 
 
 class SearchSettings(Spec):
@@ -105,11 +105,23 @@ def load_search_space(path: str | Path) -> SearchSpace:
     """
     path = Path(path)
     tables = read_toml(path)
-    return parse(tables, str(path), path.stem, path.read_text(encoding="utf-8"))
+    space = parse(tables, str(path), path.stem, path.read_text(encoding="utf-8"))
+    try_points(space, str(path))
+    return space
 
 
 def parse(tables: dict[str, Any], source: str, name: str, text: str) -> SearchSpace:
-    """Check the tables of a search space; `source` begins every fault, `name` is the default name."""
+    """Check the tables of a search space, value by value.
+
+    Args:
+        tables: content of the file.
+        source: begins every fault.
+        name: of the study, unless the tables have one.
+        text: the file itself, kept with the results.
+
+    Raises:
+        InputError: with one line for every fault.
+    """
     reader = Reader(source)
     for key in sorted(tables.keys() - {"name", "task", "search", *TABLES}):
         reader.fault(key, unknown("key", key, ("name", "task", "search", *TABLES)))
@@ -124,10 +136,7 @@ def parse(tables: dict[str, Any], source: str, name: str, text: str) -> SearchSp
     limits = _limits(reader, search.pop("limits", {}))
     settings = reader.fixed(SearchSettings, search, "search")
     reader.finish()
-    space = SearchSpace(str(name), task, tree, objectives, limits, settings, text)
-    _try_points(reader, space)
-    reader.finish()
-    return space
+    return SearchSpace(str(name), task, tree, objectives, limits, settings, text)
 
 
 def _task(reader: Reader, table: Any) -> TaskRef:
@@ -184,8 +193,13 @@ def _limits(reader: Reader, table: Any) -> dict[str, float]:
     return {name: float(value) for name, value in table.items() if isinstance(value, int | float)}
 
 
-def _try_points(reader: Reader, space: SearchSpace) -> None:
-    """Refuse what only shows in whole designs: missing costs, hopeless options, nothing that can run."""
+def try_points(space: SearchSpace, source: str) -> None:
+    """Refuse what only shows in whole designs: missing costs, hopeless options, nothing that can run.
+
+    Raises:
+        InputError: with one line for every fault.
+    """
+    reader = Reader(source)
     rng = np.random.default_rng(0)
     masks: dict[tuple[str, Scalar], list[int]] = {}
     reasons: dict[str, int] = {}
@@ -204,8 +218,7 @@ def _try_points(reader: Reader, space: SearchSpace) -> None:
             if row[name] is None:
                 there = ", ".join(key for key in OBJECTIVES[1:] if row[key] is not None)
                 technology = design.accelerator.technology
-                reader.fault("search", f"{technology} has no {name}; it has {there}")
-                return
+                raise InputError(f"{source}: search: {technology} has no {name}; it has {there}")
         for key in picked:
             masks.setdefault(key, []).append(int(cost.infeasible[0]))
         for reason in cost.reasons()[:1]:
@@ -217,6 +230,7 @@ def _try_points(reader: Reader, space: SearchSpace) -> None:
     if not n_feasible and not reader.faults:
         commonest = max(reasons, key=lambda text: reasons[text])
         reader.fault("", f"none of {N_SAMPLES} random designs can run; mostly because {commonest}")
+    reader.finish()
 
 
 def _draw(rng: np.random.Generator, node: Choice | Range) -> Scalar:

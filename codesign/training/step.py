@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+import platformdirs
 from flax import nnx
 
 from codesign.design import ACTIVITY_BLOCKS
@@ -72,6 +73,11 @@ class Prediction(NamedTuple):
 
 ADAM = optax.scale_by_adam()
 
+# Compiled programs outlive the process, unless the user has chosen a folder for them or none.
+if jax.config.jax_compilation_cache_dir is None:
+    jax.config.update("jax_compilation_cache_dir", platformdirs.user_cache_dir("codesign"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
 
 def learning_rate(settings: Settings, step: jax.Array) -> jax.Array:
     """Linear warm-up, then a cosine to zero at the last step."""
@@ -99,7 +105,7 @@ def _epoch(graph: Tree, batch_size: int, member: Member, data: Chunks) -> tuple[
         params, optimizer, count = state
         batch = Chunks(*(array[rows] for array in data))
         value, gradient = jax.value_and_grad(partial(loss, graph))(params, member.traced, batch)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         shrink = jnp.minimum(1.0, member.settings.max_gradient_norm / jnp.maximum(norm, 1e-12))
         gradient = jax.tree.map(lambda g: g * shrink, gradient)
         updates, optimizer = ADAM.update(gradient, optimizer)

@@ -1,0 +1,128 @@
+"""Whole networks: the scan over time, what is quantized where, and compiled against eager."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from codesign.compression import BlockCirculant, CoarseGrain
+from codesign.design import Fixed, Float, Kernel, Network, PiecewiseLinear
+from codesign.models import RecurrentNetwork
+from codesign.models.cells import N_CARRY, STEPS, StepWeights
+from codesign.models.kernel import written_bias
+
+TIME, BATCH, INPUTS, OUTPUTS = 6, 4, 5, 3
+X = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (TIME, BATCH, INPUTS)), jnp.float32)
+FLOAT = Kernel(weights=Float())
+SHAPE: dict[str, Any] = {"hidden": 8, "layers": 2, "activation_function": PiecewiseLinear(segments=8)}
+PLAIN = SHAPE | {"input_kernel": FLOAT, "recurrent_kernel": FLOAT, "head_weights": Float(), "activations": Float()}
+COARSE = CoarseGrain(level1_block=4, level1_keep=0.5, level2_block=2, level2_keep=0.5)
+
+every_cell = pytest.mark.parametrize("cell", STEPS)
+compiled = nnx.jit(lambda model, x: model(x))
+matrix = nnx.jit(lambda kernel: kernel.matrix())
+
+
+def network(**fields: Any) -> RecurrentNetwork:
+    model = RecurrentNetwork(Network(**fields), INPUTS, OUTPUTS, seed=1)
+    for layer in model.layers:  # biases that start at zero would hide where they go
+        layer.bias[...] = layer.bias[...] + 0.3 * jax.random.normal(jax.random.key(9), layer.bias.shape)
+    model.bias[...] = jnp.linspace(-1.0, 1.0, OUTPUTS)
+    return model
+
+
+def by_hand(model: RecurrentNetwork, x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+    """The network as a Python loop over layers and steps, for float activations."""
+    states = []
+    for layer in model.layers:
+        weights = StepWeights(
+            matrix(layer.input_kernel),
+            matrix(layer.recurrent_kernel),
+            written_bias(layer.bias[...], layer.input_kernel.bits[...]),
+            layer.bits[...],
+            layer.threshold[...],
+        )
+        step = jax.jit(partial(STEPS[layer.cell], weights, layer.segments))
+        carry: tuple[jax.Array, ...] = (jnp.zeros((BATCH, layer.hidden)),) * N_CARRY[layer.cell]
+        seen = []
+        for frame in x:
+            carry, state = step(carry, frame)
+            seen.append(state)
+        x = jnp.stack(seen)
+        states.append(x)
+    return x @ matrix(model.head) + written_bias(model.bias[...], model.head.bits[...]), states
+
+
+@every_cell
+def test_the_scan_equals_a_loop_over_layers_and_steps(cell: str) -> None:
+    sparse = {"state_threshold": 0.1, "recurrent_kernel": Kernel(structure=COARSE)}
+    model = network(**(PLAIN | sparse | {"cell": cell}))
+    scores, states = compiled(model, X)
+    expected_scores, expected_states = by_hand(model, X)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
+    for found, expected in zip(states, expected_states, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_compiled_network_equals_the_eager_one() -> None:
+    model = network(**PLAIN)
+    np.testing.assert_allclose(compiled(model, X)[0], model(X)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("structure", [BlockCirculant(block_size=4), COARSE], ids=["block_circulant", "coarse_grain"])
+def test_a_compiled_kernel_equals_the_eager_one_bit_for_bit(structure: Any) -> None:
+    kernel = network(**SHAPE, input_kernel=Kernel(structure=structure, weights=Fixed(bits=4))).layers[0].input_kernel
+    np.testing.assert_array_equal(matrix(kernel), kernel.matrix())
+
+
+def test_the_input_is_rounded_to_the_activation_word() -> None:
+    model = network(**SHAPE, activations=Fixed(bits=4))
+    rounded = np.clip(np.floor(np.asarray(X) * 8 + 0.5), -8, 7) / 8
+    assert (rounded != np.asarray(X)).any()
+    np.testing.assert_array_equal(compiled(model, X)[0], compiled(model, jnp.asarray(rounded))[0])
+
+
+@every_cell
+def test_states_of_every_layer_are_activation_words(cell: str) -> None:
+    _, states = compiled(network(**SHAPE, cell=cell, activations=Fixed(bits=5)), X)
+    for layer in states:
+        words = np.asarray(layer) * 16
+        np.testing.assert_array_equal(words, np.round(words))
+        assert len(np.unique(words)) > 2
+
+
+@every_cell
+def test_the_next_layer_and_the_head_see_sparse_states(cell: str) -> None:
+    model = network(**(PLAIN | {"cell": cell, "state_threshold": 0.2}))
+    scores, states = compiled(model, X)
+    for layer in states:
+        seen = np.abs(np.asarray(layer))
+        assert (seen == 0).any()
+        assert seen[seen > 0].min() >= 0.2
+    head = np.asarray(states[-1]) @ np.asarray(model.head.matrix()) + np.linspace(-1.0, 1.0, OUTPUTS)
+    np.testing.assert_allclose(scores, head, atol=1e-5)
+
+
+def test_only_the_lstm_starts_with_an_open_forget_gate() -> None:
+    lstm, gru = (RecurrentNetwork(Network(cell=cell, hidden=8), INPUTS, OUTPUTS, 0) for cell in ("lstm", "gru"))
+    assert lstm.layers[0].bias[...].tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
+    assert gru.layers[0].bias[...].tolist() == [0.0] * 32
+
+
+def test_the_same_seed_builds_the_same_network() -> None:
+    kernel = Kernel(structure=COARSE)
+    first, again = (jax.tree.leaves(nnx.state(network(**SHAPE, input_kernel=kernel))) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_every_kernel_draws_its_own_words_and_mask() -> None:
+    kernel = Kernel(structure=COARSE, weights=Float())
+    fields = PLAIN | {"layers": 3, "input_kernel": kernel, "recurrent_kernel": kernel}
+    models = [RecurrentNetwork(Network(**fields), 8, OUTPUTS, seed) for seed in range(3)]
+    kernels = [k for model in models for layer in model.layers for k in (layer.input_kernel, layer.recurrent_kernel)]
+    assert len({np.asarray(kernel.mask[...]).tobytes() for kernel in kernels}) == len(kernels) == 18
+    assert len({np.asarray(kernel.words[...]).tobytes() for kernel in kernels}) == 18
