@@ -48,9 +48,8 @@ def save_weights(model: RecurrentNetwork, path: Path) -> None:
     exponents: dict[str, int] = {}
     for name, kernel in kernels(model).items():
         live = np.asarray(kernel.live[...])
-        n_words = int(np.flatnonzero(live)[-1]) + 1
         words = np.asarray(kernel.words[...])
-        _put(tensors, exponents, f"{name}.words", words, live, int(kernel.bits[...]), n_words)
+        _put(tensors, exponents, f"{name}.words", words, live, int(kernel.bits[...]), _n_words(kernel))
         mask = np.asarray(kernel.mask[...]).T > 0
         if not mask.all():
             tensors[f"{name}.mask"] = np.packbits(mask, axis=1)
@@ -85,9 +84,10 @@ def load_weights(path: Path, network: Network, task: TaskRef, seed: int) -> Recu
     weights: Weights = {}
     try:
         for name, kernel in kernels(model).items():
-            padded = np.zeros(kernel.words.shape, np.float32)
-            padded[: len(values[f"{name}.words"])] = values[f"{name}.words"]
-            weights[f"{name}.words"] = padded
+            words, n_words = values[f"{name}.words"], _n_words(kernel)
+            if len(words) != n_words:
+                raise ValueError(f"{name} has {len(words)} words, not {n_words}")
+            weights[f"{name}.words"] = np.pad(words, (0, kernel.words.shape[0] - n_words))
             mask = np.packbits(np.asarray(kernel.mask[...]).T > 0, axis=1)
             if f"{name}.mask" in tensors and not np.array_equal(mask, tensors[f"{name}.mask"]):
                 raise DataError(f"{path}: {name} was drawn with other random positions than numpy draws now")
@@ -95,6 +95,11 @@ def load_weights(path: Path, network: Network, task: TaskRef, seed: int) -> Recu
         return restore(network, task, seed, weights)
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path}: does not fit the network of its design.toml ({error})") from None
+
+
+def _n_words(kernel: CompressedKernel) -> int:
+    """Words that the structure stores; those behind are padding of the training form."""
+    return int(np.flatnonzero(np.asarray(kernel.live[...]))[-1]) + 1
 
 
 def _put(

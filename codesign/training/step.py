@@ -6,6 +6,7 @@ activation segments) and the shape of the data. The leading axis of every argume
 the *population*: members train side by side, which pays on a GPU; on a CPU the population is 1.
 """
 
+import os
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -74,9 +75,9 @@ class Prediction(NamedTuple):
 ADAM = optax.scale_by_adam()
 
 # Compiled programs outlive the process, unless the user has chosen a folder for them or none.
-if jax.config.jax_compilation_cache_dir is None:
-    jax.config.update("jax_compilation_cache_dir", platformdirs.user_cache_dir("codesign"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    jax.config.update("jax_compilation_cache_dir", platformdirs.user_cache_dir("codesign"))  # type: ignore[no-untyped-call]
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)  # type: ignore[no-untyped-call]
 
 
 def learning_rate(settings: Settings, step: jax.Array) -> jax.Array:

@@ -10,7 +10,9 @@ from hypothesis.extra.numpy import arrays
 from codesign.search.front import hypervolume, knee, non_dominated
 
 GRID = st.integers(0, 5).map(float)
-POINTS = st.integers(1, 4).flatmap(lambda m: arrays(np.float64, st.tuples(st.integers(1, 12), st.just(m)), elements=GRID))
+POINTS = st.integers(1, 4).flatmap(
+    lambda m: arrays(np.float64, st.tuples(st.integers(1, 12), st.just(m)), elements=GRID)
+)
 
 
 def dominates(a, b):

@@ -125,9 +125,9 @@ def test_differences_equal_a_hand_computation_on_one_utterance(full: Splits, raw
 def test_differences_are_as_wide_as_the_cepstra_they_come_from(full: Splits) -> None:
     frames = np.concatenate([x[:n] for x, n in zip(full.train.x, full.train.mask.sum(1).astype(int), strict=True)])
     width = frames.std(0).reshape(3, 13)
-    # Equal before values beyond four standard deviations were cut.
-    np.testing.assert_allclose(width[1], width[0], rtol=0.03)
-    np.testing.assert_allclose(width[2], width[0], rtol=0.03)
+    # Equal before values beyond four standard deviations were cut; onsets make the first of them cut most.
+    np.testing.assert_allclose(width[1], width[0], rtol=0.05)
+    np.testing.assert_allclose(width[2], width[0], rtol=0.05)
 
 
 def test_chunks_keep_every_counted_step_in_order(mini: Splits) -> None:
