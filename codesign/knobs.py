@@ -5,12 +5,13 @@ range. A field with several kinds takes a name, a table, or a list of these, and
 its own parameters. Faults are collected, one line each, so that a user sees all of them at once.
 """
 
+import math
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -19,6 +20,7 @@ from codesign.design import Family
 from codesign.errors import InputError, unknown
 
 Scalar = bool | int | float | str
+MAX_GRID = 10_000  # values of a range that are tried one by one
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,12 @@ class Reader:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             return self.tree(field.annotation, value, path)
         if isinstance(value, list):
-            checked = tuple(self._leaf(field, item, path) for item in value)
+            checked = (self._leaf(field, item, path) for item in value)
+            found = tuple(item for item in checked if item is not None)
             if not value:
                 self.fault(path, "is an empty list; give at least one value")
-            if len(set(checked)) < len(checked):
+            if len(set(found)) < len(found):
                 self.fault(path, f"holds a value twice: {value}")
-            found = tuple(item for item in checked if item is not None)
             return Choice(found) if len(found) > 1 else next(iter(found), None)
         if isinstance(value, dict):
             return self._range(field, value, path)
@@ -136,6 +138,9 @@ class Reader:
         try:
             leaf: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
             checked: Scalar = TypeAdapter(leaf).validate_python(value, strict=True)
+            if isinstance(checked, float) and not math.isfinite(checked):
+                self.fault(path, f"must be finite, got {checked}")
+                return None
             return checked
         except ValidationError as error:
             self.fault(path, _first_line(error, value))
@@ -148,22 +153,43 @@ class Reader:
             self.fault(path, "a range needs both low and high")
             return None
         low, high = (self._leaf(field, table[end], _join(path, end)) for end in ("low", "high"))
-        step, log = table.get("step"), table.get("log", False)
-        if not isinstance(low, int | float) or not isinstance(high, int | float):
+        if low is None or high is None:
             return None
-        if not low < high:
-            self.fault(path, f"low must be smaller than high, got low = {low}, high = {high}")
+        step, log = table.get("step"), table.get("log", False)
+        if not _is_number(low) or not _is_number(high):
+            self.fault(path, "a range needs numbers; give a list of values instead")
         elif not isinstance(log, bool):
             self.fault(_join(path, "log"), f"must be true or false, got {log!r}")
-        elif step is not None and not (isinstance(step, int | float) and step > 0):
+        elif step is not None and not (_is_number(step) and step > 0):
             self.fault(_join(path, "step"), f"must be a number above zero, got {step!r}")
-        elif step is not None and log:
-            self.fault(path, "step and log cannot be used together; leave one out")
-        elif log and low <= 0:
-            self.fault(path, f"a log range must begin above zero, got low = {low}")
+        elif step is not None and field.annotation is int and not float(step).is_integer():
+            self.fault(_join(path, "step"), f"must be a whole number, got {step}")
         else:
-            return Range(low, high, step, log)
+            return self._checked(field, Range(cast(float, low), cast(float, high), step, log), path)
         return None
+
+    def _checked(self, field: FieldInfo, node: Range, path: str) -> Range | None:
+        before = len(self.faults)
+        if not node.low < node.high:
+            self.fault(path, f"low must be smaller than high, got low = {node.low}, high = {node.high}")
+        elif node.step is not None and node.log:
+            self.fault(path, "step and log cannot be used together; leave one out")
+        elif node.step is not None and node.step > node.high - node.low:
+            self.fault(_join(path, "step"), f"must not exceed high - low, got {node.step}")
+        elif node.log and node.low <= 0:
+            self.fault(path, f"a log range must begin above zero, got low = {node.low}")
+        elif node.whole:
+            self._grid(field, node, path)
+        return node if len(self.faults) == before else None
+
+    def _grid(self, field: FieldInfo, node: Range, path: str) -> None:
+        """Fault a range of whole numbers between whose ends lies a value that the field refuses."""
+        for value in islice(range(int(node.low), int(node.high) + 1, int(node.step or 1)), MAX_GRID):
+            before = len(self.faults)
+            self._leaf(field, value, path)
+            if len(self.faults) > before:
+                self.faults[-1] += "; give a list of values instead of a range"
+                return
 
     def _alternatives(self, family: Family, values: list[Any], path: str) -> Node | None:
         members: dict[str, Tree] = {}
@@ -241,6 +267,10 @@ def _samples(node: Node) -> tuple[Any, ...]:
     if isinstance(node, Choice):
         return node.values
     return (node.low, node.high) if isinstance(node, Range) else (node,)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _join(path: str, name: str) -> str:

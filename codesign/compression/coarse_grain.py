@@ -75,12 +75,12 @@ class CoarseGrain(Structure):
         return Layout(ids[:rows, :cols], mask[:rows, :cols], padded_rows * row_macs)
 
     def counts(self, rows: int, cols: int) -> Counts:
-        """Kept words; log2(n1) bits per kept block and log2(n2) per kept sub-block."""
+        """Kept words; log2(n1) bits per kept block and log2(n2) per kept sub-block, none where all are kept."""
         n1, k1, n2, k2 = self._kept(cols)
         rows = pad(rows, self.level1_block)
         row_macs = k1 * k2 * self.level2_block
-        level1_bits = rows // self.level1_block * k1 * ceil(log2(n1))
-        level2_bits = rows // self.level2_block * k1 * k2 * ceil(log2(n2))
+        level1_bits = rows // self.level1_block * k1 * (ceil(log2(n1)) if k1 < n1 else 0)
+        level2_bits = rows // self.level2_block * k1 * k2 * (ceil(log2(n2)) if k2 < n2 else 0)
         return Counts(n_words=rows * row_macs, index_bits=level1_bits + level2_bits, row_macs=row_macs, n_rows=rows)
 
     def matvec(self, words: Array, x: Array, rows: int, seed: int = 0) -> Array:

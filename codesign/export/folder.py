@@ -68,5 +68,7 @@ def load_export(folder: str | Path) -> tuple[RecurrentNetwork, Exported]:
     """
     folder = Path(folder)
     content = read_export(folder / DESIGN)
-    seed = int(content.provenance.get("seed", 0))
+    seed = content.provenance.get("seed")
+    if not isinstance(seed, int):
+        raise InputError(f"{folder / DESIGN}: provenance.seed must be a whole number, got {seed!r}")
     return load_weights(folder / WEIGHTS, content.design.network, content.task, seed), content

@@ -1,8 +1,9 @@
 """Weights as hardware stores them: whole numbers, and one power-of-two exponent a tensor.
 
-A tensor's value is integer * 2^exponent. Only stored words are written, padding of the training form is
-not; words of 8 bits and fewer take a byte each. Random structure comes as its mask, bits packed, so that
-nobody needs our random numbers to place the words: row by row, each row's words by ascending column.
+A tensor's value is integer * 2^exponent. Written are the words that the structure stores, in its order
+(those that only pad a block are zero), not the padding of the training form; words of 8 bits and fewer
+take a byte each. Random structure comes as its mask, bits packed, so that nobody needs our random
+numbers to place the words: row by row, each row's words by ascending column.
 """
 
 import json
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from codesign.design import Network, TaskRef
 from codesign.errors import DataError
 from codesign.models import CompressedKernel, RecurrentNetwork
-from codesign.numerics.fixed_point import power_of_two, to_integer
+from codesign.numerics.fixed_point import to_integer
 from codesign.numerics.weight_formats import BIAS_BITS, best_exponent
 from codesign.training import Weights, build, restore
 
@@ -47,15 +48,18 @@ def save_weights(model: RecurrentNetwork, path: Path) -> None:
     tensors: dict[str, NDArray[np.generic]] = {}
     exponents: dict[str, int] = {}
     for name, kernel in kernels(model).items():
-        live = np.asarray(kernel.live[...])
-        words = np.asarray(kernel.words[...])
-        _put(tensors, exponents, f"{name}.words", words, live, int(kernel.bits[...]), _n_words(kernel))
+        words, live = np.asarray(kernel.words[...]), np.asarray(kernel.live[...])
+        written = _put(exponents, f"{name}.words", words, live, int(kernel.bits[...]))
+        stored = _stored(kernel)
+        memory = np.zeros(int(kernel.n_stored[...]), written.dtype)
+        memory[stored] = written[: len(stored)]
+        tensors[f"{name}.words"] = memory
         mask = np.asarray(kernel.mask[...]).T > 0
         if not mask.all():
             tensors[f"{name}.mask"] = np.packbits(mask, axis=1)
     for name, (bias, kernel_bits) in biases(model).items():
         bits = BIAS_BITS if kernel_bits else 0
-        _put(tensors, exponents, name, bias, np.ones_like(bias), bits, len(bias))
+        tensors[name] = _put(exponents, name, bias, np.ones_like(bias), bits)
     metadata = {"format": FORMAT, "exponents": json.dumps(exponents)}
     path.write_bytes(safetensors.numpy.save(tensors, metadata))
 
@@ -84,10 +88,11 @@ def load_weights(path: Path, network: Network, task: TaskRef, seed: int) -> Recu
     weights: Weights = {}
     try:
         for name, kernel in kernels(model).items():
-            words, n_words = values[f"{name}.words"], _n_words(kernel)
-            if len(words) != n_words:
-                raise ValueError(f"{name} has {len(words)} words, not {n_words}")
-            weights[f"{name}.words"] = np.pad(words, (0, kernel.words.shape[0] - n_words))
+            memory, n_stored = values[f"{name}.words"], int(kernel.n_stored[...])
+            if len(memory) != n_stored:
+                raise ValueError(f"{name} has {len(memory)} words, not {n_stored}")
+            words = memory[_stored(kernel)]
+            weights[f"{name}.words"] = np.pad(words, (0, kernel.words.shape[0] - len(words)))
             mask = np.packbits(np.asarray(kernel.mask[...]).T > 0, axis=1)
             if f"{name}.mask" in tensors and not np.array_equal(mask, tensors[f"{name}.mask"]):
                 raise DataError(f"{path}: {name} was drawn with other random positions than numpy draws now")
@@ -97,25 +102,18 @@ def load_weights(path: Path, network: Network, task: TaskRef, seed: int) -> Recu
         raise DataError(f"{path}: does not fit the network of its design.toml ({error})") from None
 
 
-def _n_words(kernel: CompressedKernel) -> int:
-    """Words that the structure stores; those behind are padding of the training form."""
-    return int(np.flatnonzero(np.asarray(kernel.live[...]))[-1]) + 1
+def _stored(kernel: CompressedKernel) -> NDArray[np.int32]:
+    """For each trained word its place among the words that the structure stores."""
+    n_live = int(np.asarray(kernel.live[...]).sum())
+    return np.asarray(kernel.stored[...])[:n_live]
 
 
 def _put(
-    tensors: dict[str, NDArray[np.generic]],
-    exponents: dict[str, int],
-    name: str,
-    values: NDArray[np.float32],
-    live: NDArray[np.float32],
-    bits: int,
-    n_words: int,
-) -> None:
+    exponents: dict[str, int], name: str, values: NDArray[np.float32], live: NDArray[np.float32], bits: int
+) -> NDArray[np.generic]:
+    """The words as they are written; the exponent of whole numbers is noted under `name`."""
     if bits == 0:
-        tensors[name] = values[:n_words]
-        return
+        return values
     exponent = int(best_exponent(jnp.asarray(values), jnp.asarray(live), jnp.int32(bits)))
-    integers = np.asarray(to_integer(jnp.asarray(values), bits, exponent))
-    assert float(power_of_two(exponent)) == 2.0**exponent
-    tensors[name] = integers[:n_words].astype(np.int8 if bits <= 8 else np.int16)
     exponents[name] = exponent
+    return np.asarray(to_integer(jnp.asarray(values), bits, exponent)).astype(np.int8 if bits <= 8 else np.int16)

@@ -172,7 +172,7 @@ def _layer(network: Network, cols: int) -> Layer:
         input_kernel=_product(network.input_kernel, gates, hidden, cols),
         recurrent_kernel=_product(network.recurrent_kernel, gates, hidden, hidden),
         n_biases=_BIASES[cell] * hidden,
-        bias_bits=max(_bias_bits(network.input_kernel), _bias_bits(network.recurrent_kernel)),
+        bias_bits=_bias_bits(network.input_kernel),
         multiplications=_MULTIPLICATIONS[cell] * hidden,
         additions=_ADDITIONS[cell] * hidden,
         lookups=_LOOKUPS[cell] * hidden,

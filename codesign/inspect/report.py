@@ -18,7 +18,8 @@ SYMBOLS = {"lstm": "square", "gru": "circle"}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #2e3440; margin: 2em auto; max-width: 1180px; padding: 0 1em }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
-.plots { display: flex; flex-wrap: wrap; gap: 1em } .plots > div { flex: 1 1 520px }
+.plots { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1em }
+@media (max-width: 900px) { .plots { grid-template-columns: minmax(0, 1fr) } }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: 13px }
 td, th { padding: .3em .7em; text-align: right; border-bottom: 1px solid #e5e9f0; white-space: nowrap }
 td.text, th.text { text-align: left } tr.knee { background: #fdf6e3; font-weight: 600 }
@@ -48,7 +49,9 @@ def _page(results: Results, front: list[FrontRow]) -> str:
     refused = [trial for trial in trials if trial.state == REFUSED]
     n_trained = len(results.trained())
     plots = [
-        _figure(results, front, knee, cost).to_html(full_html=False, include_plotlyjs=index == 0)
+        _figure(results, front, knee, cost).to_html(
+            full_html=False, include_plotlyjs=index == 0, config={"responsive": True, "displaylogo": False}
+        )
         for index, cost in enumerate(results.objectives[1:])
     ]
     confirmed = front[0].error_test is not None
@@ -110,8 +113,8 @@ def _figure(results: Results, front: list[FrontRow], knee: FrontRow, cost: str) 
     figure.update_layout(
         template="plotly_white",
         height=440,
-        margin={"l": 60, "r": 10, "t": 20, "b": 50},
-        legend={"orientation": "h", "y": 1.12},
+        margin={"l": 60, "r": 10, "t": 30, "b": 50},
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
         xaxis={"type": "log", "title": f"{cost} [{COST_FIELDS[cost]}] of one step"},
         yaxis={"title": "validation error, %"},
     )

@@ -3,7 +3,8 @@
 One quantization for each *stored* word, then the gather: quantizing after the gather would break
 the circulant structure as soon as rounding is random, and scale statistics would count a word as
 often as it is used. Structure and word length are traced data, so that one compiled step serves
-every structure and every word length (the vector of words is padded to the dense count).
+every structure and every word length: the vector of words is padded to the dense count. Trained are
+the live words in the order of the structure's own; `stored` says which of its words each one is.
 """
 
 import jax
@@ -58,15 +59,20 @@ class CompressedKernel(nnx.Module):
         gain: float = 1.0,
     ) -> None:
         layout = gate_layouts(structure, gates, rows, cols, seed)
-        # Padding can make a structure store more words than a dense kernel has elements.
-        n_words = max(layout.n_words, gates * rows * cols)
+        n_words = gates * rows * cols  # of a dense kernel, the most that can be live
+        # Padding makes some structures store words that no element uses: only live ones are trained.
+        stored, ids = np.unique(layout.ids[layout.mask], return_inverse=True)
+        live_ids = np.zeros_like(layout.ids)
+        live_ids[layout.mask] = ids
         row_nonzeros = max(1.0, float(layout.mask.sum()) / (gates * rows))
         bound = float(np.sqrt(3.0 * gain / row_nonzeros))
-        live = np.bincount(layout.ids[layout.mask], minlength=n_words) > 0
+        live = np.arange(n_words) < len(stored)
         self.words = nnx.Param(jax.random.uniform(key, (n_words,), minval=-bound, maxval=bound) * live)
-        self.ids = Traced(jnp.asarray(layout.ids.T))
+        self.ids = Traced(jnp.asarray(live_ids.T))
         self.mask = Traced(jnp.asarray(layout.mask.T, jnp.float32))
         self.live = Traced(jnp.asarray(live, jnp.float32))
+        self.stored = Traced(jnp.asarray(np.pad(stored, (0, n_words - len(stored))), jnp.int32))
+        self.n_stored = Traced(jnp.asarray(layout.n_words, jnp.int32))
         self.bits = Traced(jnp.asarray(bits_of(number_format), jnp.int32))
 
     def matrix(self) -> jax.Array:

@@ -2,8 +2,10 @@
 
 A word of `bits` bits with exponent e is an integer n, -2^(bits-1) <= n <= 2^(bits-1) - 1, that
 stands for n * 2^e. Rounding is half up, floor(x + 1/2): what an adder and a shift do in hardware.
-Values beyond the range saturate. Word length and exponent may be traced, so that one compiled
-program serves every word length; `bits = 0` stands for 32-bit float and changes nothing.
+Computed in float32, the number just below one half (0.49999997) goes up as well; sums of fixed-point
+products, which have few fractional bits, never meet it. Values beyond the range saturate. Word length
+and exponent may be traced, so that one compiled program serves every word length; `bits = 0` stands
+for 32-bit float and changes nothing.
 """
 
 import jax

@@ -5,12 +5,16 @@ import jax.numpy as jnp
 
 from codesign.numerics.fixed_point import power_of_two, quantize, to_integer
 
-N_EXPONENTS = 3  # scales tried: none saturated, and one or two bits of range given up for finer steps
+N_EXPONENTS = 3  # scales tried
+SMALLEST_EXPONENT = -90  # of a range; scales and their inverses stay within float32
 BIAS_BITS = 16  # word length of biases beside fixed-point weights
 
 
 def best_exponent(words: jax.Array, live: jax.Array, bits: jax.Array) -> jax.Array:
-    """The power-of-two scale with the least squared error over the live words.
+    """Of three power-of-two scales the one with the least squared error over the live words.
+
+    Tried are the scale whose range just covers the largest word (which alone may saturate by up to a
+    step), and those of one and two bits less range.
 
     Args:
         words: (n,) float master weights.
@@ -21,6 +25,7 @@ def best_exponent(words: jax.Array, live: jax.Array, bits: jax.Array) -> jax.Arr
         The exponent e of the scale 2^e, an int32 scalar.
     """
     _, top = jnp.frexp(jnp.max(jnp.abs(words) * live))  # every |word| <= 2^top
+    top = jnp.maximum(top, SMALLEST_EXPONENT)
     candidates = top - (bits - 1) - jnp.arange(N_EXPONENTS)
 
     def squared_error(exponent: jax.Array) -> jax.Array:

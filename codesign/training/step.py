@@ -81,7 +81,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 
 def learning_rate(settings: Settings, step: jax.Array) -> jax.Array:
-    """Linear warm-up, then a cosine to zero at the last step."""
+    """Linear warm-up, then a cosine that reaches zero as the last step is done."""
     done = step / settings.n_steps
     rising = (done + 1.0 / settings.n_steps) / jnp.maximum(settings.warmup, 1e-6)
     falling = (done - settings.warmup) / (1.0 - settings.warmup)

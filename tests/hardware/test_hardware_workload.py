@@ -52,8 +52,8 @@ def test_storage_of_a_small_gru_by_hand() -> None:
     assert work.storage_bits == sum(work.storage.values())
 
 
-def test_float_kernels_have_float_biases() -> None:
-    work = workload(Network(hidden=8, recurrent_kernel=Kernel(weights=Float())), n_inputs=3, n_outputs=2)
+def test_biases_are_written_like_the_input_kernel_s_words() -> None:
+    work = workload(Network(hidden=8, input_kernel=Kernel(weights=Float())), n_inputs=3, n_outputs=2)
     assert work.storage["biases"] == 4 * 8 * 32
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import optuna
 import pytest
@@ -13,6 +14,7 @@ from codesign.errors import StudyError
 from codesign.search.records import REFUSED, TRAINED, Records
 from codesign.search.results import Results
 from codesign.search.study import Study
+from codesign.training.step import train_epoch
 from tests.tiny import tiny_space
 
 ROOT = Path(__file__).parents[2]
@@ -28,10 +30,12 @@ def outcome(folder):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The tiny study, run through."""
+    """The tiny study, run through; `n_compiled` training programs it took."""
+    jax.clear_caches()
     study = Study(tiny_space(), tmp_path_factory.mktemp("study") / "tiny")
     states = []
     study.run(states.append)
+    study.n_compiled = train_epoch._cache_size()
     return study, states
 
 
@@ -48,6 +52,16 @@ def test_a_study_trains_the_wanted_number_and_confirms_its_front(finished):
     front = study.front()
     assert front and all(row.error_test is not None and len(row.seeds) == 2 for row in front)
     assert all(row.error_val_std is not None and row.error_val_std > 0 for row in front)
+
+
+def test_a_study_that_varies_all_that_is_traced_compiles_one_training_program(finished):
+    study, _ = finished
+    trained = [row.design.network for row in study.results.trained()]
+    assert len({network.input_kernel.structure for network in trained}) >= 2
+    assert len({network.input_kernel.weights for network in trained}) == 2
+    assert len({network.state_threshold for network in trained}) == 2
+    assert {network.hidden for network in trained} == {8}  # one compile key
+    assert study.n_compiled == 1
 
 
 def test_designs_that_cannot_run_are_recorded_with_a_reason_and_never_trained(finished):
