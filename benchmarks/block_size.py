@@ -2,7 +2,7 @@
 
     python -m benchmarks.block_size [--quick]
 
-Trains GRU and LSTM of 64, 128 and 256 units with block-circulant input and recurrent kernels of
+Trains GRU and LSTM of 32, 64, 128 and 256 units with block-circulant input and recurrent kernels of
 block 1, 2, 4, 8, 16 at 8 bits on ru_phones (mini, and 128 units on the full corpus), three seeds each,
 and writes results/reference/block_size.md and .json. Resumable: a finished training is not run again.
 About half an hour on two cores. Training is direct (no ADMM, no dense parent), so the figures are what
@@ -26,7 +26,7 @@ OUTPUT = Path(__file__).parent.parent / "results" / "reference" / "block_size"
 BLOCKS = (1, 2, 4, 8, 16)
 SEEDS = (0, 1, 2)
 SHAPES = [
-    *((cell, hidden, "mini") for cell, hidden in product(("gru", "lstm"), (64, 128, 256))),
+    *((cell, hidden, "mini") for cell, hidden in product(("gru", "lstm"), (32, 64, 128, 256))),
     *((cell, 128, "full") for cell in ("gru", "lstm")),
 ]
 RECIPE = Recipe()
