@@ -29,6 +29,9 @@ class Choice:
 
     values: tuple[Scalar, ...]
 
+    def __str__(self) -> str:
+        return str(list(self.values))
+
 
 @dataclass(frozen=True)
 class Range:
@@ -43,6 +46,10 @@ class Range:
     def whole(self) -> bool:
         """Whether only integers are meant."""
         return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def __str__(self) -> str:
+        step = f" by {self.step}" if self.step else ""
+        return f"{self.low} to {self.high}{step}{' in the logarithm' if self.log else ''}"
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,10 @@ class Reader:
                     tree[name] = node
             elif field.is_required():
                 self.fault(_join(path, name), "is missing")
+            else:
+                default = field.get_default()
+                plain = default.model_dump() if isinstance(default, BaseModel) else default
+                tree[name] = cast(Node, self._node(field, plain, _join(path, name)))
         return tree
 
     def _node(self, field: FieldInfo, value: Any, path: str) -> Node | None:

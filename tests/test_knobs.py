@@ -213,16 +213,17 @@ def test_infinity_is_refused(value: Any) -> None:
 
 
 def test_a_plain_value_is_fixed() -> None:
-    assert tree(Network, {"hidden": 32, "cell": "lstm"}) == {"hidden": 32, "cell": "lstm"}
+    assert {"hidden": 32, "cell": "lstm"}.items() <= tree(Network, {"hidden": 32, "cell": "lstm"}).items()
 
 
 def test_a_list_is_a_choice_and_a_list_of_one_is_fixed() -> None:
-    assert tree(Network, {"hidden": [32, 64], "layers": [2]}) == {"hidden": Choice((32, 64)), "layers": 2}
+    found = tree(Network, {"hidden": [32, 64], "layers": [2]})
+    assert {"hidden": Choice((32, 64)), "layers": 2}.items() <= found.items()
 
 
 def test_a_table_of_ends_is_a_range() -> None:
     found = tree(Recipe, {"learning_rate": {"low": 0.001, "high": 1, "log": True}})
-    assert found == {"learning_rate": Range(0.001, 1.0, None, True)}
+    assert found["learning_rate"] == Range(0.001, 1.0, None, True)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_a_table_of_ends_is_a_range() -> None:
     ids=["whole", "fractions"],
 )
 def test_a_range_is_whole_where_its_field_is(model: type[BaseModel], table: Any, whole: bool) -> None:
-    (node,) = tree(model, table).values()
+    node = tree(model, table)[next(iter(table))]
     assert node.whole is whole
 
 
@@ -329,10 +330,8 @@ def test_kinds_are_offered_as_a_choice_of_their_names() -> None:
 
 
 def test_a_tree_without_free_fields_is_its_values() -> None:
-    assert tree_values(tree(Network, {"hidden": 8, "activations": "float"})) == {
-        "hidden": 8,
-        "activations": {"kind": "float"},
-    }
+    values = tree_values(tree(Network, {"hidden": 8, "activations": "float"}))
+    assert values == Network(hidden=8, activations=Float()).model_dump()
 
 
 def test_a_fixed_record_is_read_at_once() -> None:

@@ -15,13 +15,17 @@ def estimate(design: Path, as_json: bool) -> None:
     The figures are those of the worst case, in which no state is zero.
     """
     from codesign.design_file import read_design
+    from codesign.errors import InputError
     from codesign.hardware import COST_FIELDS
     from codesign.hardware import estimate as cost_of
     from codesign.tasks import find
 
     point, ref = read_design(design)
-    task = find(ref.name)
-    cost = cost_of(point.network, point.accelerator, task.n_inputs, task.n_outputs)
+    try:
+        task = find(ref.name)
+        cost = cost_of(point.network, point.accelerator, task.n_inputs, task.n_outputs)
+    except InputError as error:
+        raise InputError(*(f"{design}: {fault}" for fault in error.faults)) from None
     row, reasons = cost.row(), cost.reasons()
     parts = {name: {part: float(v[0]) for part, v in table.items()} for name, table in cost.breakdown.items()}
     if as_json:

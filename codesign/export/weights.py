@@ -56,7 +56,7 @@ def save_weights(model: RecurrentNetwork, path: Path) -> None:
         tensors[f"{name}.words"] = memory
         mask = np.asarray(kernel.mask[...]).T > 0
         if not mask.all():
-            tensors[f"{name}.mask"] = np.packbits(mask, axis=1)
+            tensors[f"{name}.mask"] = _packed(mask)
     for name, (bias, kernel_bits) in biases(model).items():
         bits = BIAS_BITS if kernel_bits else 0
         tensors[name] = _put(exponents, name, bias, np.ones_like(bias), bits)
@@ -93,13 +93,18 @@ def load_weights(path: Path, network: Network, task: TaskRef, seed: int) -> Recu
                 raise ValueError(f"{name} has {len(memory)} words, not {n_stored}")
             words = memory[_stored(kernel)]
             weights[f"{name}.words"] = np.pad(words, (0, kernel.words.shape[0] - len(words)))
-            mask = np.packbits(np.asarray(kernel.mask[...]).T > 0, axis=1)
-            if f"{name}.mask" in tensors and not np.array_equal(mask, tensors[f"{name}.mask"]):
+            mask = np.asarray(kernel.mask[...]).T > 0
+            if f"{name}.mask" in tensors and not np.array_equal(_packed(mask), tensors[f"{name}.mask"]):
                 raise DataError(f"{path}: {name} was drawn with other random positions than numpy draws now")
         weights |= {name: values[name] for name in biases(model)}
         return restore(network, task, seed, weights)
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path}: does not fit the network of its design.toml ({error})") from None
+
+
+def _packed(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Eight columns to a byte, row by row: safetensors writes memory as it lies, so it must lie in C order."""
+    return np.packbits(np.ascontiguousarray(mask), axis=1)
 
 
 def _stored(kernel: CompressedKernel) -> NDArray[np.int32]:

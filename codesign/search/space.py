@@ -14,7 +14,7 @@ from codesign import hardware, tasks
 from codesign.design import Accelerator, Activity, Design, Network, Recipe, Spec, TaskRef
 from codesign.errors import InputError, unknown
 from codesign.hardware import Cost, Infeasible
-from codesign.knobs import Choice, Node, Pick, Range, Reader, Scalar, Tree, free, read_toml, resolve
+from codesign.knobs import Alternatives, Choice, Pick, Range, Reader, Scalar, Tree, free, read_toml, resolve
 
 OBJECTIVES = ("error", *(name for name in hardware.COST_FIELDS if name != "throughput"))
 """What a search can minimise: the validation error, and the fields of a cost of which less is better."""
@@ -80,7 +80,7 @@ class SearchSpace:
         """What two runs must share to be one study; more trials or seeds may be asked for later."""
         return {
             "task": self.task.model_dump(),
-            "space": {name: repr(node) for name, node in sorted(_leaves(self.tree, ""))},
+            "space": dict(sorted(_leaves(self.tree, ""))),
             "objectives": list(self.objectives),
             "limits": self.limits,
             "sampler": self.settings.sampler,
@@ -245,10 +245,15 @@ def _draw(rng: np.random.Generator, node: Choice | Range) -> Scalar:
     return float(rng.uniform(node.low, node.high))
 
 
-def _leaves(tree: Tree, path: str) -> Iterator[tuple[str, Node]]:
+def _leaves(tree: Tree, path: str) -> Iterator[tuple[str, str]]:
+    """Every field of a tree in words, by dotted name; what was left out stands there with its default."""
     for name, node in tree.items():
         here = f"{path}.{name}" if path else name
-        if isinstance(node, dict):
+        if isinstance(node, Alternatives):
+            yield here, ", ".join(node.members)
+            for kind, member in node.members.items():
+                yield from _leaves(member, f"{here}.{kind}")
+        elif isinstance(node, dict):
             yield from _leaves(node, here)
         else:
-            yield here, node
+            yield here, str(node)

@@ -59,7 +59,7 @@ def test_weights_are_whole_numbers_within_their_word_length(results, tmp_path):
     [
         Network(hidden=8, head_weights=Float(), activations=Float(),
                 input_kernel=Kernel(weights=Float()), recurrent_kernel=Kernel(weights=Float())),
-        Network(hidden=8, cell="lstm", layers=2, head_weights=Fixed(bits=3),
+        Network(hidden=32, cell="lstm", layers=2, head_weights=Fixed(bits=3),
                 input_kernel=Kernel(structure=BlockCirculant(block_size=4), weights=Fixed(bits=12)),
                 recurrent_kernel=Kernel(weights=Fixed(bits=3), structure=CoarseGrain(
                     level1_block=4, level1_keep=0.5, level2_block=2, level2_keep=0.5))),
