@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -201,36 +202,37 @@ def try_points(space: SearchSpace, source: str) -> None:
     """
     reader = Reader(source)
     rng = np.random.default_rng(0)
-    masks: dict[tuple[str, Scalar], list[int]] = {}
-    reasons: dict[str, int] = {}
+    masks: dict[tuple[str, Scalar], list[int]] = {}  # of infeasible bits, by option
+    reasons: Counter[str] = Counter()
     n_feasible = 0
     for _ in range(N_SAMPLES):
-        picked: list[tuple[str, Scalar]] = []
+        picked: dict[str, Scalar] = {}
 
-        def pick(name: str, node: Choice | Range, into: list[tuple[str, Scalar]] = picked) -> Scalar:
-            into.append((name, _draw(rng, node)))
-            return into[-1][1]
+        def pick(name: str, node: Choice | Range, into: dict[str, Scalar] = picked) -> Scalar:
+            into[name] = _draw(rng, node)
+            return into[name]
 
         design, _recipe = space.design(pick)
         cost = space.cost(design)
-        row = cost.row()
-        for name in (*space.objectives[1:], *space.limits):
-            if row[name] is None:
-                there = ", ".join(key for key in OBJECTIVES[1:] if row[key] is not None)
-                technology = design.accelerator.technology
-                raise InputError(f"{source}: search: {technology} has no {name}; it has {there}")
-        for key in picked:
-            masks.setdefault(key, []).append(int(cost.infeasible[0]))
-        for reason in cost.reasons()[:1]:
-            reasons[reason] = reasons.get(reason, 0) + 1
+        _require_costs(space, cost, source)
+        for option in picked.items():
+            masks.setdefault(option, []).append(int(cost.infeasible[0]))
+        reasons.update(cost.reasons()[:1])
         n_feasible += bool(cost.feasible[0])
     for (name, value), seen in masks.items():
         if all(mask & Infeasible.OVERSIZED_BLOCK for mask in seen):
             reader.fault(name, f"{value} is larger than every layer of this space; leave it out")
     if not n_feasible and not reader.faults:
-        commonest = max(reasons, key=lambda text: reasons[text])
-        reader.fault("", f"none of {N_SAMPLES} random designs can run; mostly because {commonest}")
+        reader.fault("", f"none of {N_SAMPLES} random designs can run; mostly because {reasons.most_common(1)[0][0]}")
     reader.finish()
+
+
+def _require_costs(space: SearchSpace, cost: Cost, source: str) -> None:
+    row = cost.row()
+    for name in (*space.objectives[1:], *space.limits):
+        if row[name] is None:
+            there = ", ".join(key for key in OBJECTIVES[1:] if row[key] is not None)
+            raise InputError(f"{source}: search: {cost.facts['technology']} has no {name}; it has {there}")
 
 
 def _draw(rng: np.random.Generator, node: Choice | Range) -> Scalar:
