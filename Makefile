@@ -38,4 +38,6 @@ lint: $(VENV)/installed-test
 	$(BIN)/lint-imports
 
 bench: $(VENV)/installed-test
+	$(BIN)/python -m benchmarks.demo
 	$(BIN)/python -m benchmarks.block_size
+	$(BIN)/python -m benchmarks.compiled_step

@@ -179,6 +179,8 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "codesign.cli.main", "search", str(tmp_path / "tiny.toml"), "--to", str(tmp_path / "r")],
         cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        # a shell that starts the tests in the background hands them an ignored SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stderr is not None and process.stdout is not None
     for line in process.stderr:
