@@ -25,6 +25,7 @@ class FrontRow:
         trial: Optuna's number.
         design, recipe: what was trained, and how.
         network_key: names the training in the study.
+        feasible: whether the design runs on its accelerator, fits its part and keeps the limits.
         cost: figures of one step at the measured activity; None where the technology has no such thing.
         error_search: validation error of the search's own seed, a share of 1.
         error_val: mean validation error of all seeds.
@@ -38,6 +39,7 @@ class FrontRow:
     design: Design
     recipe: Recipe
     network_key: str
+    feasible: bool
     cost: dict[str, float | int | None]
     error_search: float
     error_val: float
@@ -60,7 +62,7 @@ class FrontRow:
             "error_test": self.error_test,
             "error_val_std": self.error_val_std,
             **self.cost,
-            "feasible": True,
+            "feasible": self.feasible,
             "metrics": self.metrics,
             "test_metrics": self.test_metrics,
             "seeds": list(self.seeds),
@@ -197,6 +199,7 @@ def _rows(
                 design=Design.model_validate(trial.design),
                 recipe=Recipe.model_validate(trial.recipe),
                 network_key=trial.network_key,
+                feasible=not trial.reasons,
                 cost=trial.cost,
                 error_search=next(run.metrics["error"] for run in runs if run.seed == search_seed),
                 error_val=mean(errors),
