@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import safetensors.numpy
-
 from codesign import tasks, training
 from codesign.design_file import Exported, export_text, read_export
-from codesign.errors import DataError, InputError
+from codesign.errors import InputError
 from codesign.export.weights import load_weights, save_weights
 from codesign.models import RecurrentNetwork
 from codesign.search.results import FrontRow, Results
@@ -28,11 +26,7 @@ def export_design(results: Results, row: FrontRow, folder: str | Path) -> Export
     folder = Path(folder)
     trainings = [results.records.trainings()[row.network_key, seed] for seed in row.seeds]
     best = min(trainings, key=lambda run: (run.metrics["error"], run.seed))
-    stored = results.folder / "weights" / f"{row.network_key}-{best.seed}.safetensors"
-    try:
-        weights = safetensors.numpy.load_file(stored)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{stored}: cannot be read ({error}); run the search again to train it anew") from None
+    weights = results.weights(row.network_key, best.seed)
     model = training.restore(row.design.network, results.task, best.seed, weights)
     metrics: dict[str, Any] = {"validation": best.metrics, "test": best.test_metrics}
     content = Exported(

@@ -6,10 +6,11 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from numpy.typing import NDArray
 
 from codesign.design import Design, Recipe, TaskRef
-from codesign.errors import InputError, unknown
+from codesign.errors import DataError, InputError, unknown
 from codesign.hardware import COST_FIELDS
 from codesign.knobs import read_toml
 from codesign.search.front import hypervolume, knee, non_dominated
@@ -94,6 +95,24 @@ class Results:
     def objectives(self) -> tuple[str, ...]:
         """What was minimised."""
         return self.space.objectives
+
+    def weights_path(self, network_key: str, seed: int) -> Path:
+        """Where the float master weights of a training are."""
+        return self.folder / "weights" / f"{network_key}-{seed}.safetensors"
+
+    def weights(self, network_key: str, seed: int) -> dict[str, NDArray[np.float32]]:
+        """The float master weights of a training, by dotted name.
+
+        Raises:
+            DataError: if the file is lost or damaged.
+        """
+        path = self.weights_path(network_key, seed)
+        try:
+            return safetensors.numpy.load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise DataError(
+                f"{path}: cannot be read ({error}); delete it and run the search again, which trains it anew"
+            ) from None
 
     def trained(self) -> list[FrontRow]:
         """Every trained trial, dominated or not."""

@@ -161,12 +161,12 @@ class Study:
     def _trained(self, network: Network, recipe: Recipe, key: str, seed: int) -> TrainingRecord:
         """The training of a network with a seed: remembered, or run now."""
         known = self.records.trainings().get((key, seed))
-        if known is not None:
+        if known is not None and self.results.weights_path(key, seed).exists():
             return known
         trained = training.train([network], recipe, self.space.task, [seed])[0]
         model = training.restore(network, self.space.task, seed, trained.weights)
         evaluation = training.evaluate(model, self.space.task, "validation")
-        _write(self._weights_path(key, seed), safetensors.numpy.save(trained.weights))
+        _write(self.results.weights_path(key, seed), safetensors.numpy.save(trained.weights))
         record = TrainingRecord(
             network_key=key,
             seed=seed,
@@ -186,13 +186,23 @@ class Study:
         jobs = [(row, seed) for row in members.values() for seed in seeds]
         for done, (row, seed) in enumerate(jobs):
             on_progress(self._progress("confirm", done, len(jobs)))
-            run = self._trained(row.design.network, row.recipe, row.network_key, seed)
+            try:
+                run = self._trained(row.design.network, row.recipe, row.network_key, seed)
+            except TrainingError as error:
+                self._discard(row.network_key, f"seed {seed}: {error}")
+                continue
             if run.test_metrics is None:
-                weights = safetensors.numpy.load_file(self._weights_path(row.network_key, seed))
+                weights = self.results.weights(row.network_key, seed)
                 model = training.restore(row.design.network, self.space.task, seed, weights)
                 test = training.evaluate(model, self.space.task, "test").metrics
                 self.records.put_training(replace(run, test_metrics=test))
         on_progress(self._progress("confirm", len(jobs), len(jobs)))
+
+    def _discard(self, network_key: str, reason: str) -> None:
+        """A network that some seed cannot train leaves the front; the next run trains another."""
+        for trial in self.records.trials():
+            if trial.network_key == network_key and trial.state == TRAINED:
+                self.records.put_trial(replace(trial, state=FAILED, reasons=[reason]))
 
     def _violations(self, cost: hardware.Cost) -> dict[str, float]:
         """Every constraint, in one order, scaled to its budget: feasible where <= 0."""
@@ -222,9 +232,6 @@ class Study:
 
     def _network_key(self, network: Network, recipe: Recipe) -> str:
         return digest(network, recipe, self.space.task, self.task.checksum(self.space.task.subset), training.VERSION)
-
-    def _weights_path(self, key: str, seed: int) -> Path:
-        return self.folder / "weights" / f"{key}-{seed}.safetensors"
 
     def _count(self, state: str) -> int:
         return sum(trial.state == state for trial in self.records.trials())

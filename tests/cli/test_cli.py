@@ -176,11 +176,14 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path):
     import signal
 
     (tmp_path / "tiny.toml").write_text(tiny_space(trials=200).text)
+    # a shell that starts the tests in the background hands them an ignored SIGINT
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from codesign.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "codesign.cli.main", "search", str(tmp_path / "tiny.toml"), "--to", str(tmp_path / "r")],
+        [sys.executable, "-c", code, "search", str(tmp_path / "tiny.toml"), "--to", str(tmp_path / "r")],
         cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        # a shell that starts the tests in the background hands them an ignored SIGINT
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stderr is not None and process.stdout is not None
     for line in process.stderr:

@@ -123,7 +123,7 @@ def test_lost_weights_of_a_study_are_one_line(results, tmp_path):
     try:
         for path in paths:
             path.unlink()
-        with pytest.raises(DataError, match="cannot be read .* run the search again"):
+        with pytest.raises(DataError, match="cannot be read .* delete it and run the search again"):
             export_design(results, row, tmp_path)
     finally:
         for path, content in zip(paths, kept, strict=True):

@@ -1,21 +1,25 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import jax
 import numpy as np
 import optuna
 import pytest
+import tomli_w
 
-from codesign.errors import StudyError
-from codesign.search.records import REFUSED, TRAINED, Records
+from codesign.errors import DataError, StudyError
+from codesign.search.records import FAILED, REFUSED, TRAINED, Records
 from codesign.search.results import Results
+from codesign.search.space import parse
 from codesign.search.study import Study
 from codesign.training.step import train_epoch
-from tests.tiny import tiny_space
+from tests.tiny import TINY, tiny_space
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,7 +149,7 @@ def test_interrupted_at_every_stage_and_resumed_equals_run_through(sampler, tmp_
 
 def test_killed_while_training_and_resumed_equals_run_through(finished, tmp_path):
     script = (
-        "import sys\nfrom codesign.search.study import Study\nfrom tests.tiny import tiny_space\n"
+        "import sys\nfrom codesign.search.study import Study\nfrom tests.tiny import TINY, tiny_space\n"
         "Study(tiny_space(), sys.argv[1]).run(lambda state: print(state.phase, state.done, flush=True))\n"
     )
     folder = tmp_path / "killed"
@@ -179,6 +183,45 @@ def test_a_limit_that_almost_nothing_meets_ends_the_study_with_one_line(tmp_path
     study = Study(tiny_space(limits={"latency_s": 1e-7}, trials=1), tmp_path / "hopeless")
     with pytest.raises(StudyError, match="only 0 of 20 proposed designs could be trained; widen the limits"):
         study.run()
+
+
+def test_a_training_that_diverges_is_recorded_with_its_reason_and_the_study_goes_on(tmp_path):
+    tables = tomllib.loads(TINY)
+    tables["recipe"]["learning_rate"] = [0.02, 1e30]
+    tables["search"]["confirm_seeds"] = 1
+    study = Study(parse(tables, "x.toml", "x", tomli_w.dumps(tables)), tmp_path / "diverging")
+    study.run()
+    trials = study.records.trials()
+    failed = [trial for trial in trials if trial.state == FAILED]
+    assert failed and all(trial.recipe["learning_rate"] == 1e30 for trial in failed)
+    assert failed[0].reasons == ["the loss is not finite after epoch 1; use a smaller recipe.learning_rate than 1e+30"]
+    assert sum(trial.state == TRAINED for trial in trials) == 4
+    assert all(row.recipe.learning_rate == 0.02 for row in study.front())
+
+
+def test_lost_weights_are_trained_again_to_the_same_result(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished[0].folder, folder)
+    before = outcome(folder)
+    results = Results(folder)
+    member = results.front()[0]
+    lost = results.weights_path(member.network_key, 0)
+    content = lost.read_bytes()
+    lost.unlink()
+    Study(tiny_space(), folder).run()
+    assert outcome(folder) == before
+    assert lost.read_bytes() == content
+
+
+def test_damaged_weights_are_named_with_the_repair(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished[0].folder, folder)
+    results = Results(folder)
+    member = results.front()[0]
+    path = results.weights_path(member.network_key, 0)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match=f"{path.name}: cannot be read .* delete it and run the search again"):
+        results.weights(member.network_key, 0)
 
 
 def test_a_folder_of_another_space_is_refused_with_the_difference(finished):
