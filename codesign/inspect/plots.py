@@ -5,6 +5,7 @@ from pathlib import Path
 
 from codesign.errors import InputError
 from codesign.hardware import COST_FIELDS
+from codesign.inspect.tables import axis_label
 from codesign.search.results import FrontRow, Results
 
 COLOURS = {"dense": "#4c566a", "block_circulant": "#0072b2", "coarse_grain": "#d55e00"}  # safe for colour blindness
@@ -52,7 +53,7 @@ def plot_front(results: Results, path: Path) -> None:
         scaled = cost.endswith(("_s", "_j", "_w"))
         axis.xaxis.set_major_formatter(EngFormatter(COST_FIELDS[cost] if scaled else ""))
         axis.xaxis.set_minor_formatter(NullFormatter() if _decades(front, cost) > 1 else EngFormatter(""))
-        axis.set_xlabel(f"{cost} of one step")
+        axis.set_xlabel(axis_label(cost))
         axis.grid(True, which="both", color="#eceff4", zorder=0)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("validation error, %")

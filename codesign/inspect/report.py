@@ -7,9 +7,8 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from codesign.errors import InputError
-from codesign.hardware import COST_FIELDS
 from codesign.inspect.plots import COLOURS
-from codesign.inspect.tables import columns, describe, percent
+from codesign.inspect.tables import axis_label, columns, describe, percent
 from codesign.search.records import REFUSED
 from codesign.search.results import FrontRow, Results
 from codesign.tasks import find
@@ -115,7 +114,7 @@ def _figure(results: Results, front: list[FrontRow], knee: FrontRow, cost: str) 
         height=440,
         margin={"l": 60, "r": 10, "t": 30, "b": 50},
         legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
-        xaxis={"type": "log", "title": f"{cost} [{COST_FIELDS[cost]}] of one step"},
+        xaxis={"type": "log", "title": axis_label(cost)},
         yaxis={"title": "validation error, %"},
     )
     return figure

@@ -12,6 +12,7 @@ from codesign.hardware import COST_FIELDS
 from codesign.search.results import FrontRow
 
 _PREFIXES = ((1e-12, "p"), (1e-9, "n"), (1e-6, "µ"), (1e-3, "m"), (1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"))
+_PER_STEP = frozenset({"cycles", "latency_s", "energy_j"})
 _SI_UNITS = frozenset({"s", "J", "W", "Hz", "bit", "steps/s"})
 
 
@@ -27,6 +28,16 @@ def quantity(value: float | int | None, unit: str) -> str:
         return f"{value:,.0f} {unit}" if float(value).is_integer() else f"{value:,.4g} {unit}"
     scale, prefix = next(((s, p) for s, p in reversed(_PREFIXES) if abs(value) >= s), _PREFIXES[0])
     return f"{value / scale:.3g} {prefix}{unit}"
+
+
+def axis_label(cost: str) -> str:
+    """A cost as the title of an axis.
+
+    >>> axis_label("latency_s"), axis_label("lut")
+    ('latency_s of one step [s]', 'lut [LUT]')
+    """
+    per_step = " of one step" if cost in _PER_STEP else ""
+    return f"{cost}{per_step} [{COST_FIELDS[cost]}]"
 
 
 def kind_label(record: BaseModel) -> str:
