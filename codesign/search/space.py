@@ -48,7 +48,7 @@ class SearchSpace:
         name: of the study and its folder.
         task: what the networks learn.
         tree: the tables network, recipe and accelerator, with their free fields.
-        objectives: names out of `OBJECTIVES`.
+        objectives: names out of `OBJECTIVES`, error first.
         limits: largest admissible value by cost field; they hold in the worst case.
         settings: the rest of the [search] table.
         text: the file it came from.
@@ -177,7 +177,7 @@ def _objectives(reader: Reader, names: Any) -> tuple[str, ...]:
             reader.fault(path, unknown("objective", name, OBJECTIVES))
     if "error" not in names or len(set(names)) != len(names) or len(names) < 2:
         reader.fault(path, f"must hold error and one or more different costs, got {names}")
-    return tuple(names)
+    return ("error", *(name for name in names if name != "error"))  # wherever it stands in the file
 
 
 def _limits(reader: Reader, table: Any) -> dict[str, float]:

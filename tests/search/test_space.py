@@ -167,3 +167,9 @@ def test_more_trials_or_seeds_are_the_same_study_and_anything_else_is_another():
         tiny_space(objectives=["error", "lut"]),
     ):
         assert other.identity() != tiny_space().identity()
+
+
+def test_error_comes_first_wherever_it_stands_in_the_file():
+    space = tiny_space(objectives=["latency_s", "error", "lut"])
+    assert space.objectives == ("error", "latency_s", "lut")
+    assert space.identity() == tiny_space(objectives=["error", "latency_s", "lut"]).identity()
