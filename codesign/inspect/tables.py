@@ -72,7 +72,7 @@ def describe(row: FrontRow) -> dict[str, str]:
         "network": f"{network.cell} {size}",
         "input kernel": kernel_label(network.input_kernel),
         "recurrent kernel": kernel_label(network.recurrent_kernel),
-        "threshold": f"{network.state_threshold:g}",
+        "threshold": f"{network.state_threshold:.3g}",
         "activations": f"{network.activations.word_length} bit",
         "PEs": str(row.design.accelerator.n_pe),
     }
