@@ -5,12 +5,14 @@
 Trains GRU and LSTM of 32, 64, 128 and 256 units with block-circulant input and recurrent kernels of
 block 1, 2, 4, 8, 16 at 8 bits on ru_phones (mini, and 128 units on the full corpus), three seeds each,
 and writes results/reference/block_size.md and .json. Resumable: a finished training is not run again.
-About half an hour on two cores. Training is direct (no ADMM, no dense parent), so the figures are what
-this recipe reaches, not what the method can.
+About half an hour on two idle cores; the `seconds` of a run are wall time beside whatever else the
+machine did. Training is direct (no ADMM, no dense parent), so the figures are what this recipe reaches,
+not what the method can.
 """
 
 import argparse
 import json
+import os
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
@@ -76,7 +78,7 @@ def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ]
         assert bits is not None and dense is not None
         row: dict[str, Any] = {**key, "seeds": len(seeds), "storage_bits": bits, "ratio_to_dense_8_bit": dense / bits}
-        for name in ("error_val", "error_test", "phone_error_rate_test", "seconds"):
+        for name in ("error_val", "error_test", "phone_error_rate_test"):
             values = [run[name] for run in seeds]
             row[name] = mean(values)
             row[f"{name}_std"] = stdev(values) if len(values) > 1 else 0.0
@@ -94,8 +96,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "Bits are those of the whole model: kernels with padding, biases (16 bits), head. Block 1 is dense.",
         "",
         "| cell | hidden | corpus | block | whole model, kbit | times smaller than dense "
-        "| validation error, % | test error, % | phone error rate (test), % | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| validation error, % | test error, % | phone error rate (test), % |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         errors = " | ".join(
@@ -105,13 +107,20 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {row['cell']} | {row['hidden']} | {row['subset']} | {row['block_size']} "
             f"| {row['storage_bits'] / 1000:.1f} | {row['ratio_to_dense_8_bit']:.2f} "
-            f"| {errors} | {row['seconds']:.0f} |"
+            f"| {errors} |"
         )
     return "\n".join(lines) + "\n"
 
 
+def write(content: dict[str, Any]) -> None:
+    """The JSON file, whole or not at all: the next run resumes from it."""
+    partial = OUTPUT.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, OUTPUT.with_suffix(".json"))
+
+
 def main() -> None:
-    """Run what is missing, write both files after every training."""
+    """Run what is missing; the JSON file is written after every training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two blocks of one shape, one seed, nothing written")
     quick = parser.parse_args().quick
@@ -124,13 +133,14 @@ def main() -> None:
     done = {(r["cell"], r["hidden"], r["subset"], r["block_size"], r["seed"]) for r in runs}
     for job in track([job for job in todo if job not in done], "trainings"):
         runs.append(measure(*job))
-        rows = summarise(runs)
         if not quick:
-            content = {"version": version, "rows": rows, "runs": runs}
-            OUTPUT.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
-            OUTPUT.with_suffix(".md").write_text(markdown(rows))
+            write({"version": version, "rows": summarise(runs), "runs": runs})
+    rows = summarise(runs)
     if quick:
-        print(markdown(summarise(runs)))
+        print(markdown(rows))
+    else:
+        write({"version": version, "rows": rows, "runs": runs})
+        OUTPUT.with_suffix(".md").write_text(markdown(rows))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def check(facts):
     assert facts["within_8_points"] >= 6
     assert len(facts["shapes_within_8_points"]) >= 3
     assert len(facts["n_pe_within_8_points"]) >= 3
-    assert facts["best_test_accuracy"] >= 0.76
+    assert facts["test_accuracy_of_best"] >= 0.76
     for name in ("block_size", "sparsity", "word_length", "n_pe"):
         assert len(facts["trained_values"][name]) >= 2, name
 

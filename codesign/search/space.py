@@ -132,10 +132,14 @@ def parse(tables: dict[str, Any], source: str, name: str, text: str) -> SearchSp
     task = _task(reader, tables.get("task"))
     tree: Tree = {table: reader.tree(model, tables.get(table, {}), table) for table, model in TABLES.items()}
     _registered(reader, tree)
-    search = dict(tables.get("search", {})) if isinstance(tables.get("search", {}), dict) else {}
-    objectives = _objectives(reader, search.pop("objectives", None))
-    limits = _limits(reader, search.pop("limits", {}))
-    settings = reader.fixed(SearchSettings, search, "search")
+    search = tables.get("search", {})
+    if not isinstance(search, dict):
+        reader.fault("search", f"must be a table, got {search!r}")
+        search = {}
+    objectives = _objectives(reader, search.get("objectives"))
+    limits = _limits(reader, search.get("limits", {}))
+    rest = {key: value for key, value in search.items() if key not in ("objectives", "limits")}
+    settings = reader.fixed(SearchSettings, rest, "search")
     reader.finish()
     return SearchSpace(str(name), task, tree, objectives, limits, settings, text)
 

@@ -5,7 +5,7 @@ import safetensors.numpy
 from codesign import training
 from codesign.cli.main import main
 from codesign.compression import BlockCirculant, CoarseGrain
-from codesign.design import Design, Fixed, Float, Kernel, Network, TaskRef
+from codesign.design import Fixed, Float, Kernel, Network, TaskRef
 from codesign.errors import DataError, InputError
 from codesign.export.folder import export_design, load_export
 from codesign.export.weights import kernels, load_weights, save_weights
@@ -128,9 +128,3 @@ def test_lost_weights_of_a_study_are_one_line(results, tmp_path):
     finally:
         for path, content in zip(paths, kept, strict=True):
             path.write_bytes(content)
-
-
-def test_a_design_survives_toml(results, tmp_path):
-    row = results.front()[0]
-    export_design(results, row, tmp_path)
-    assert isinstance(load_export(tmp_path)[1].design, Design)

@@ -96,6 +96,10 @@ def test_a_fault_is_one_line_with_path_rule_value_and_repair(path, value, line):
     assert found[0].startswith(line)
 
 
+def test_a_search_that_is_no_table_is_said_to_be_none():
+    assert faults(put("search", 3))[0] == "x.toml: search: must be a table, got 3"
+
+
 def test_a_cost_that_the_technology_lacks_is_refused_with_those_it_has():
     def change(tables):
         tables["accelerator"]["technology"] = "asic65"

@@ -5,10 +5,11 @@ rotating register of K activations gives each stored word K different inputs. So
 save weight memory and its reads, but NOT cycles: the product stays in the time domain. `schedule`
 has the cycle formula, `lanes` the fabric.
 
-Proven in RTL simulation, cycle for cycle: one LSTM layer whose two kernels have the same structure.
-All else here - the GRU, further layers, mixed structures, the head - follows by the same counting
-and is listed in `unproven`. A coarse-grain kernel keeps its selectors in a memory of their own, one
-column number for each kept column of each chunk of rows, which is more than its `index_bits`.
+Exact, cycle for cycle, in simulations of its RTL (which is not part of this release): one LSTM layer
+whose two kernels have the same structure. All else here - the GRU, further layers, mixed structures,
+the head - follows by the same counting and is listed in `unproven`. A coarse-grain kernel keeps its
+selectors in a memory of their own, one column number for each kept column of each chunk of rows, which
+is more than its `index_bits`.
 """
 
 from typing import Any
