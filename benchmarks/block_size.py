@@ -22,7 +22,7 @@ from rich.progress import track
 
 from codesign import hardware, tasks, training
 from codesign.compression import BlockCirculant
-from codesign.design import Accelerator, Fixed, Kernel, Network, PiecewiseLinear, Recipe, TaskRef
+from codesign.design import Accelerator, Fixed, Kernel, Network, PiecewiseLinear, Recipe
 
 OUTPUT = Path(__file__).parent.parent / "results" / "reference" / "block_size"
 BLOCKS = (1, 2, 4, 8, 16)
@@ -45,7 +45,7 @@ def network(cell: str, hidden: int, block: int) -> Network:
 
 def measure(cell: str, hidden: int, subset: str, block: int, seed: int) -> dict[str, Any]:
     """One training, evaluated on validation and test data."""
-    net, task = network(cell, hidden, block), TaskRef(name="ru_phones", subset=subset)
+    net, task = network(cell, hidden, block), tasks.find("ru_phones", subset=subset)
     trained = training.train([net], RECIPE, task, [seed])[0]
     model = training.restore(net, task, seed, trained.weights)
     metrics = {part: training.evaluate(model, task, part).metrics for part in ("validation", "test")}
@@ -72,10 +72,8 @@ def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not seeds:
             continue
         net = network(cell, hidden, block)
-        bits = hardware.estimate(net, Accelerator(), task.n_inputs, task.n_outputs).row()["storage_bits"]
-        dense = hardware.estimate(network(cell, hidden, 1), Accelerator(), task.n_inputs, task.n_outputs).row()[
-            "storage_bits"
-        ]
+        bits = hardware.estimate(net, Accelerator(), task.shape).row()["storage_bits"]
+        dense = hardware.estimate(network(cell, hidden, 1), Accelerator(), task.shape).row()["storage_bits"]
         assert bits is not None and dense is not None
         row: dict[str, Any] = {**key, "seeds": len(seeds), "storage_bits": bits, "ratio_to_dense_8_bit": dense / bits}
         for name in ("error_val", "error_test", "phone_error_rate_test"):

@@ -18,14 +18,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from codesign.design import Fixed, Kernel, Network, Recipe, TaskRef
+from codesign import tasks
+from codesign.design import Fixed, Kernel, Network, Recipe
 from codesign.models import CompressedKernel
 from codesign.numerics.weight_formats import quantize_words
-from codesign.training import build, splits
+from codesign.training import build, training_chunks
 from codesign.training.step import ADAM, Chunks, Member, Settings, _epoch, split
 
 OUTPUT = Path(__file__).parent.parent / "results" / "reference" / "compiled_step"
-TASK = TaskRef(name="ru_phones", subset="mini")
+TASK = tasks.find("ru_phones", subset="mini")
 SHAPES = [("gru", 64), ("gru", 128), ("lstm", 64), ("lstm", 128)]
 ROUNDS = 15
 AIM = 1.05
@@ -65,7 +66,7 @@ def measure(cell: str, hidden: int, data: Chunks) -> dict[str, Any]:
     for name, matrix in (("universal", universal_matrix), ("dense", dense_matrix)):
         CompressedKernel.matrix = matrix  # type: ignore[method-assign, assignment]
         try:
-            programs[name] = jax.jit(partial(_epoch, graph, Recipe().batch_size))
+            programs[name] = jax.jit(partial(_epoch, graph, Recipe().batch_size, False))
             first[name], states[name] = seconds(programs[name], member(network, 0)[1], data)
         finally:
             CompressedKernel.matrix = universal_matrix  # type: ignore[method-assign]
@@ -90,8 +91,7 @@ def measure(cell: str, hidden: int, data: Chunks) -> dict[str, Any]:
 def main() -> None:
     """Measure and write."""
     jax.config.update("jax_enable_compilation_cache", False)  # type: ignore[no-untyped-call]
-    pieces = splits(TASK).train.chunks(Recipe().sequence_length)
-    data = Chunks(*(jnp.asarray(array) for array in (pieces.x, pieces.y, pieces.mask)))
+    data = training_chunks(TASK, Recipe().sequence_length, Recipe().batch_size)
     rows = [measure(cell, hidden, data) for cell, hidden in SHAPES]
     OUTPUT.with_suffix(".json").write_text(json.dumps({"rounds": ROUNDS, "aim": AIM, "rows": rows}, indent=1) + "\n")
     lines = [

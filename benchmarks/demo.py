@@ -75,7 +75,8 @@ def main() -> None:
     record = {"space": space.text, "summary": facts, "front": [row.as_dict() for row in front]}
     OUTPUT.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     plot_front(results, OUTPUT.with_suffix(".png"))
-    titles = list(columns(front[0], results.objectives))
+    about = results.objectives, results.task.metric
+    titles = list(columns(front[0], *about))
     lines = [
         "# The demo's front",
         "",
@@ -85,7 +86,9 @@ def main() -> None:
         "| " + " | ".join(titles) + " |",
         "|" + "---|" * len(titles),
         *(
-            "| " + " | ".join(columns(r, results.objectives).values()) + (" (knee) |" if r is knee else " |")
+            "| "
+            + " | ".join(columns(r, results.objectives, results.task.metric).values())
+            + (" (knee) |" if r is knee else " |")
             for r in front
         ),
         "",

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from codesign.design import Accelerator, Design, Kernel, Network, Recipe, TaskRef
+    from codesign.design import Accelerator, Design, Kernel, Network, Recipe, TaskShape
     from codesign.errors import CodesignError, InputError
     from codesign.export.folder import export_design, load_export
     from codesign.hardware import estimate
@@ -31,7 +31,7 @@ _HOMES = {
     "Results": "codesign.search.results",
     "SearchSpace": "codesign.search.space",
     "Study": "codesign.search.study",
-    "TaskRef": "codesign.design",
+    "TaskShape": "codesign.design",
     "estimate": "codesign.hardware",
     "export_design": "codesign.export.folder",
     "load_export": "codesign.export.folder",
@@ -57,7 +57,7 @@ __all__ = [
     "Results",
     "SearchSpace",
     "Study",
-    "TaskRef",
+    "TaskShape",
     "estimate",
     "export_design",
     "load_export",

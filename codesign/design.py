@@ -111,12 +111,15 @@ class Network(Spec):
     """A recurrent network: `layers` of one cell, then a dense output layer (the head).
 
     `activations` is the word length of the input x, the state h and the gate outputs, all within
-    [-1, 1). Entries of h smaller than `state_threshold` are zero wherever h enters a product.
+    [-1, 1). Entries of h smaller than `state_threshold` are zero wherever h enters a product. A token
+    enters as a trained vector of `embedding` entries, or one-hot where that is 0.
     """
 
     cell: Literal["lstm", "gru"] = "gru"
     layers: int = Field(default=1, ge=1, le=3)
     hidden: int = Field(default=64, ge=4, le=4096)
+    embedding: int = Field(default=0, ge=0, le=4096)
+    embedding_weights: NumberFormat = Fixed(bits=8)
     input_kernel: Kernel = Kernel()
     recurrent_kernel: Kernel = Kernel()
     head_weights: NumberFormat = Fixed(bits=8)
@@ -130,6 +133,7 @@ class Recipe(Spec):
 
     `learning_rate` is meant for 64 hidden units and is scaled by sqrt(64 / hidden): what trains 32
     units best makes 256 diverge, and a search over sizes must not favour one by its learning rate.
+    `sequence_length` is the steps of a training piece; sequences with one label are never cut.
     """
 
     epochs: int = Field(default=10, ge=1)
@@ -153,11 +157,19 @@ class Accelerator(Spec):
     clock_hz: float = Field(default=100e6, gt=0.0)
 
 
-class TaskRef(Spec):
-    """Which task, and which part of its data."""
+@dataclass(frozen=True)
+class TaskShape:
+    """What one step of a task takes and gives.
 
-    name: str
-    subset: str = "full"
+    Attributes:
+        n_inputs: features of a step, or the number of different tokens.
+        n_outputs: classes.
+        tokens: whether a step's input is one of `n_inputs` tokens instead of a vector.
+    """
+
+    n_inputs: int
+    n_outputs: int
+    tokens: bool = False
 
 
 class Design(Spec):

@@ -13,9 +13,11 @@ from typing import Any
 
 import tomli_w
 
-from codesign.design import Design, Recipe, TaskRef
+from codesign import tasks
+from codesign.design import Design, Recipe
 from codesign.errors import InputError, unknown
 from codesign.knobs import Reader, read_toml
+from codesign.tasks import Task
 
 DESIGN_TABLES = ("task", "network", "accelerator")
 EXPORT_TABLES = ("recipe", "cost", "metrics", "provenance")
@@ -33,14 +35,14 @@ class Exported:
     """
 
     design: Design
-    task: TaskRef
+    task: Task
     recipe: Recipe
     cost: dict[str, Any]
     metrics: dict[str, Any]
     provenance: dict[str, Any]
 
 
-def read_design(path: Path) -> tuple[Design, TaskRef]:
+def read_design(path: Path) -> tuple[Design, Task]:
     """The design and the task of a file.
 
     Raises:
@@ -51,12 +53,11 @@ def read_design(path: Path) -> tuple[Design, TaskRef]:
     known = (*DESIGN_TABLES, *EXPORT_TABLES)
     for key in sorted(tables.keys() - set(known)):
         reader.fault(key, unknown("table", key, known))
-    if "task" not in tables:
-        reader.fault("task", 'is missing; write for instance task = { name = "ru_phones" }')
-    task = reader.fixed(TaskRef, tables.get("task", {"name": ""}), "task")
+    task = reader.attempt(tasks.parse, tables.get("task"))
     body = {name: tables[name] for name in ("network", "accelerator") if name in tables}
     design = reader.fixed(Design, body, "")
     reader.finish()
+    assert task is not None  # its faults would have been raised
     return design, task
 
 

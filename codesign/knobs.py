@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -20,6 +20,7 @@ from codesign.design import Family
 from codesign.errors import InputError, unknown
 
 Scalar = bool | int | float | str
+Parsed = TypeVar("Parsed")
 MAX_GRID = 10_000  # values of a range that are tried one by one
 
 
@@ -92,6 +93,14 @@ class Reader:
     def fault(self, path: str, text: str) -> None:
         """Remember one line."""
         self.faults.append(f"{self.source}: {path}: {text}" if path else f"{self.source}: {text}")
+
+    def attempt(self, read: Callable[[Any], Parsed], value: Any) -> Parsed | None:
+        """What `read` makes of a value, or None after faults, which it raises with their paths."""
+        try:
+            return read(value)
+        except InputError as error:
+            self.faults += [f"{self.source}: {fault}" for fault in error.faults]
+            return None
 
     def finish(self) -> None:
         """Raise InputError with every fault, if there is one."""

@@ -2,8 +2,21 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 settings.register_profile("codesign", deadline=None, derandomize=True)
 settings.load_profile("codesign")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """With CODESIGN_SKIPS=forbid a test that lacks data or an extra fails the run: whoever sets it has seen to both."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CODESIGN_SKIPS") != "forbid" or reporter is None:
+        return
+    reasons = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
+    lacking = [reason for reason in reasons if "not fetched" in reason or "needs the extra" in reason]
+    if lacking:
+        reporter.write_line(f"CODESIGN_SKIPS=forbid, but {len(lacking)} tests were skipped: {lacking[0]}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from codesign.compression import CoarseGrain, Dense
-from codesign.design import Accelerator, Fixed, Float, Network, Recipe, TaskRef
+from codesign.design import Accelerator, Fixed, Float, Network, Recipe
 from codesign.errors import InputError
 from codesign.knobs import Alternatives, Choice, Range, Reader, free, read_toml, resolve, tree_values
 
@@ -49,7 +49,6 @@ FAULTS: dict[str, tuple[type[BaseModel], Any, str]] = {
     "unknown key near to none": (Recipe, {"xyzzy": 1}, f"top.xyzzy: unknown key 'xyzzy'; Known: {RECIPE_KEYS}"),
     "no table": (Network, 7, "top: must be a table, got 7"),
     "no table below": (Network, {"input_kernel": 7}, "top.input_kernel: must be a table, got 7"),
-    "missing": (TaskRef, {}, "top.name: is missing"),
     "missing parameter": (
         Network,
         structure({"kind": "block_circulant"}),

@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re
 def test_the_example_of_a_part_and_a_task_of_ones_own_registers_both():
     try:
         exec(BLOCKS[1], {"MyTask": RuPhones})
-        assert TECHNOLOGIES["mypart"].dsp == 90 and TASKS["mine"].n_inputs == 39
+        assert TECHNOLOGIES["mypart"].dsp == 90 and TASKS["mine"]().shape.n_inputs == 39
     finally:
         TECHNOLOGIES.pop("mypart", None)
         TASKS.pop("mine", None)

@@ -12,11 +12,13 @@ def confirm(folder: Path) -> None:
 
     A search ends with this; the command is for studies that were stopped before.
     """
+    from codesign.cli.data import offer
     from codesign.cli.front import print_front
     from codesign.cli.progress import study_progress
     from codesign.search.results import Results
 
     space = Results(folder).space
+    offer(space.task)
     with study_progress() as show:
         from codesign.search.study import Study
 

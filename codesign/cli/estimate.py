@@ -18,12 +18,10 @@ def estimate(design: Path, as_json: bool) -> None:
     from codesign.errors import InputError
     from codesign.hardware import COST_FIELDS
     from codesign.hardware import estimate as cost_of
-    from codesign.tasks import find
 
-    point, ref = read_design(design)
+    point, task = read_design(design)
     try:
-        task = find(ref.name)
-        cost = cost_of(point.network, point.accelerator, task.n_inputs, task.n_outputs)
+        cost = cost_of(point.network, point.accelerator, task.shape)
     except InputError as error:
         raise InputError(*(f"{design}: {fault}" for fault in error.faults)) from None
     row, reasons = cost.row(), cost.reasons()
@@ -38,7 +36,7 @@ def estimate(design: Path, as_json: bool) -> None:
     from codesign.inspect.tables import quantity
 
     out = console()
-    out.print(f"{point.accelerator.kind} on {point.accelerator.technology}, one step of {ref.name}")
+    out.print(f"{point.accelerator.kind} on {point.accelerator.technology}, one step of {task.label}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, side in (("figure", "left"), ("total", "right"), ("of which", "left")):
         table.add_column(title, justify="right" if side == "right" else "left")

@@ -52,7 +52,7 @@ def print_front(results: "Results") -> None:
     states = [trial.state for trial in results.records.trials()]
     confirmed = "confirmed" if rows[0].error_test is not None else "one seed, not confirmed yet"
     out.print(
-        f"{results.space.name}: {task.name} {task.subset}, {states.count('trained')} designs trained, "
+        f"{results.space.name}: {task.label}, {states.count('trained')} designs trained, "
         f"{states.count('refused')} refused by their cost; front of {len(rows)}, {confirmed}"
     )
-    out.print(front_table(rows, results.objectives, results.knee(rows)))
+    out.print(front_table(rows, results.objectives, task.metric, results.knee(rows)))

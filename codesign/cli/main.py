@@ -10,6 +10,7 @@ import click
 
 from codesign.cli.accelerators import accelerators
 from codesign.cli.confirm import confirm
+from codesign.cli.data import data
 from codesign.cli.estimate import estimate
 from codesign.cli.export import export
 from codesign.cli.front import front
@@ -27,7 +28,7 @@ def app(debug: bool) -> None:
     """Find and deliver compressed recurrent networks for hardware."""
 
 
-for _command in (search, confirm, front, report, export, estimate, tasks, methods, accelerators):
+for _command in (search, confirm, front, report, export, estimate, data, tasks, methods, accelerators):
     app.add_command(_command)
 
 

@@ -15,10 +15,12 @@ def search(search_space: Path, folder: Path | None, trials: int | None) -> None:
     Designs that cannot run or break a limit are recorded and not trained. At the end every member of the
     front is trained with several seeds and tested once. Ctrl-C stops at any moment; the same command goes on.
     """
+    from codesign.cli.data import offer
     from codesign.cli.progress import study_progress
     from codesign.search.space import load_search_space
 
     space = load_search_space(search_space)
+    offer(space.task)
     if trials is not None:
         space = space.with_trials(trials)
     with study_progress() as show:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from codesign import tasks, training
+from codesign import training
 from codesign.design_file import Exported, export_text, read_export
 from codesign.errors import InputError
 from codesign.export.weights import load_weights, save_weights
@@ -40,7 +40,8 @@ def export_design(results: Results, row: FrontRow, folder: str | Path) -> Export
             "trial": row.trial,
             "seed": best.seed,
             "seeds_trained": list(row.seeds),
-            "data": tasks.find(results.task.name).checksum(results.task.subset),
+            "data": results.task.data_version(),
+            **({"synthetic": results.task.synthetic} if results.task.synthetic else {}),
             "training_version": training.VERSION,
             **results.records.get("environment"),
         },

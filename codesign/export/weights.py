@@ -15,11 +15,12 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from codesign.design import Network, TaskRef
+from codesign.design import Network
 from codesign.errors import DataError
 from codesign.models import CompressedKernel, RecurrentNetwork
 from codesign.numerics.fixed_point import to_integer
 from codesign.numerics.weight_formats import BIAS_BITS, best_exponent
+from codesign.tasks import Task
 from codesign.training import Weights, build, restore
 
 FORMAT = "codesign weights 1"
@@ -27,7 +28,7 @@ FORMAT = "codesign weights 1"
 
 def kernels(model: RecurrentNetwork) -> dict[str, CompressedKernel]:
     """Every kernel of a network by dotted name, input to output."""
-    named = {}
+    named = {"embedding": model.embedding} if model.embedding is not None else {}
     for index, layer in enumerate(model.layers):
         named[f"layers.{index}.input_kernel"] = layer.input_kernel
         named[f"layers.{index}.recurrent_kernel"] = layer.recurrent_kernel
@@ -64,7 +65,7 @@ def save_weights(model: RecurrentNetwork, path: Path) -> None:
     path.write_bytes(safetensors.numpy.save(tensors, metadata))
 
 
-def load_weights(path: Path, network: Network, task: TaskRef, seed: int) -> RecurrentNetwork:
+def load_weights(path: Path, network: Network, task: Task, seed: int) -> RecurrentNetwork:
     """The network that `save_weights` wrote.
 
     Raises:

@@ -3,13 +3,13 @@
     Network -> Workload (what a step asks for) -> accelerator kind (cycles, joules, fabric) -> Cost
 
 Example:
-    >>> from codesign.design import Accelerator, Activity, Network
-    >>> cost = estimate(Network(cell="lstm"), Accelerator(kind="dense"), n_inputs=16, n_outputs=10)
+    >>> from codesign.design import Accelerator, Network, TaskShape
+    >>> cost = estimate(Network(cell="lstm"), Accelerator(kind="dense"), TaskShape(16, 10))
     >>> bool(cost.feasible[0]), cost.row()["dsp"]
     (True, 21)
 """
 
-from codesign.design import Accelerator, Activity, Network
+from codesign.design import Accelerator, Activity, Network, TaskShape
 from codesign.hardware.accelerators import ACCELERATORS, AcceleratorKind, Settings, accelerator_kind
 from codesign.hardware.cost import COST_FIELDS, Cost, Infeasible
 from codesign.hardware.technology import TECHNOLOGIES, AsicNode, FpgaPart, Technology, technology
@@ -22,14 +22,14 @@ VERSION = 1
 def estimate(
     network: Network,
     accelerator: Accelerator,
-    n_inputs: int,
-    n_outputs: int,
+    shape: TaskShape,
     activity: Activity | None = None,
     settings: Settings | None = None,
 ) -> Cost:
     """Cost of one time step of `network`.
 
     Args:
+        shape: of the task.
         accelerator: kind and technology, and the size and clock unless `settings` gives them.
         activity: measured zeros of the state; without it every cost is the worst case.
         settings: sizes and clocks to try in one call instead of the accelerator's own.
@@ -40,7 +40,7 @@ def estimate(
     kind, part = accelerator_kind(accelerator.kind), technology(accelerator.technology)
     if settings is None:
         settings = Settings.of(accelerator.n_pe, accelerator.clock_hz)
-    return kind.estimate(workload(network, n_inputs, n_outputs, activity), settings, part)
+    return kind.estimate(workload(network, shape, activity), settings, part)
 
 
 __all__ = [

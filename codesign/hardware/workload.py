@@ -7,6 +7,10 @@ of a layer of H units, gates applied:
     GRU    n = tanh(nx + r * nh),  h = (1 - z) * n + z * h  3H multiplications, 3H additions, 3H look-ups
 
 The GRU applies r after the product ("reset after"), so its candidate has two biases a unit.
+
+A token enters one-hot, so its product is a look-up of one column of the input kernel; hardware that
+works in circulant blocks reads the block that the column lies in, and static selectors, which cannot
+look one column up, stream all kept ones. An embedded token is a vector as any other, read from a table.
 """
 
 from dataclasses import dataclass
@@ -16,7 +20,7 @@ import numpy as np
 
 from codesign.compression import BlockCirculant, CoarseGrain, Structure
 from codesign.compression.structure import pad
-from codesign.design import GATES, Activity, Kernel, Network
+from codesign.design import GATES, Activity, Kernel, Network, TaskShape
 from codesign.errors import InputError
 
 FIXED_BIAS_BITS, FLOAT_BIAS_BITS = 16, 32
@@ -40,6 +44,7 @@ class Product:
         word_length: bits of a weight.
         block_size: side of the circulant blocks; 1 where there are none.
         level1_block, level2_block: sides of the coarse-grain blocks; None where there are none.
+        one_hot: whether its input is a token.
     """
 
     structure: str
@@ -56,11 +61,17 @@ class Product:
     block_size: int = 1
     level1_block: int | None = None
     level2_block: int | None = None
+    one_hot: bool = False
+
+    @property
+    def columns(self) -> int:
+        """Columns that a step streams past each row, of `row_macs` stored ones."""
+        return self.block_size if self.one_hot and self.level1_block is None else self.row_macs
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all gates, time-domain, padding included."""
-        return self.gates * self.padded_rows * self.row_macs
+        return self.gates * self.padded_rows * self.columns
 
     @property
     def largest_block(self) -> int:
@@ -87,6 +98,8 @@ class Workload:
 
     Attributes:
         activation_bits: word length of x, h and the gate outputs.
+        embedding: entries of the vector that stands for a token, 0 where there is none.
+        embedding_words, embedding_word_length: stored words of the table, and their bits.
         segments: of the activation function; None where it is exact.
         skips_state: whether small state entries are zeroed, so that hardware may skip them.
         activity: measured zeros of the state; None before training.
@@ -102,6 +115,9 @@ class Workload:
     segments: int | None
     skips_state: bool
     activity: Activity | None
+    embedding: int = 0
+    embedding_words: int = 0
+    embedding_word_length: int = 0
 
     @cached_property
     def storage(self) -> dict[str, int]:
@@ -113,6 +129,7 @@ class Workload:
             "indices": sum(kernel.index_bits for kernel in kernels),
             "biases": sum(layer.n_biases * layer.bias_bits for layer in self.layers),
             "head": _bits(self.head) + self.head.rows * self.head_bias_bits,
+            **({"embedding": self.embedding_words * self.embedding_word_length} if self.embedding else {}),
         }
 
     @property
@@ -138,38 +155,44 @@ class Workload:
         return block if block > self.largest_block else None
 
 
-def workload(network: Network, n_inputs: int, n_outputs: int, activity: Activity | None = None) -> Workload:
-    """Count one time step of `network` between `n_inputs` features and `n_outputs` scores.
+def workload(network: Network, shape: TaskShape, activity: Activity | None = None) -> Workload:
+    """Count one time step of `network` on a task of the given shape.
 
     Example:
-        >>> workload(Network(cell="lstm", hidden=64), n_inputs=16, n_outputs=10).storage["input_kernel"]
+        >>> workload(Network(cell="lstm", hidden=64), TaskShape(16, 10)).storage["input_kernel"]
         32768
     """
-    for name, value in (("n_inputs", n_inputs), ("n_outputs", n_outputs)):
+    for name, value in (("n_inputs", shape.n_inputs), ("n_outputs", shape.n_outputs)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
+    if network.embedding and not shape.tokens:
+        raise InputError("network.embedding must be 0 for a task whose inputs are no tokens")
     if activity is not None:
         _check_activity(activity, network)
     hidden, function = network.hidden, network.activation_function
     head = Kernel(weights=network.head_weights)
+    width, one_hot = network.embedding or shape.n_inputs, shape.tokens and not network.embedding
     return Workload(
         cell=network.cell,
         hidden=hidden,
-        layers=tuple(_layer(network, hidden if i else n_inputs) for i in range(network.layers)),
-        head=_product(head, 1, n_outputs, hidden),
+        layers=tuple(_layer(network, hidden if i else width, i == 0 and one_hot) for i in range(network.layers)),
+        head=_product(head, 1, shape.n_outputs, hidden),
         head_bias_bits=_bias_bits(head),
         activation_bits=network.activations.word_length,
         activation_format=network.activations.kind,
         segments=None if function.kind == "exact" else function.segments,
         skips_state=network.state_threshold > 0,
         activity=activity,
+        embedding=network.embedding,
+        embedding_words=shape.n_inputs * network.embedding,
+        embedding_word_length=network.embedding_weights.word_length,
     )
 
 
-def _layer(network: Network, cols: int) -> Layer:
+def _layer(network: Network, cols: int, one_hot: bool) -> Layer:
     cell, hidden, gates = network.cell, network.hidden, GATES[network.cell]
     return Layer(
-        input_kernel=_product(network.input_kernel, gates, hidden, cols),
+        input_kernel=_product(network.input_kernel, gates, hidden, cols, one_hot),
         recurrent_kernel=_product(network.recurrent_kernel, gates, hidden, hidden),
         n_biases=_BIASES[cell] * hidden,
         bias_bits=_bias_bits(network.input_kernel),
@@ -179,7 +202,7 @@ def _layer(network: Network, cols: int) -> Layer:
     )
 
 
-def _product(kernel: Kernel, gates: int, rows: int, cols: int) -> Product:
+def _product(kernel: Kernel, gates: int, rows: int, cols: int, one_hot: bool = False) -> Product:
     structure, counts = kernel.structure, kernel.structure.counts(rows, cols)
     block_size, level1_block, level2_block = _blocks(structure)
     return Product(
@@ -197,6 +220,7 @@ def _product(kernel: Kernel, gates: int, rows: int, cols: int) -> Product:
         block_size=block_size,
         level1_block=level1_block,
         level2_block=level2_block,
+        one_hot=one_hot,
     )
 
 

@@ -38,17 +38,17 @@ def plot_front(results: Results, path: Path) -> None:
     figure, axes = pyplot.subplots(
         1, len(costs), figsize=(1.5 + 4.7 * len(costs), 4.6), sharey=True, squeeze=False, layout="constrained"
     )
-    knee = results.knee(front)
+    knee, scale = results.knee(front), results.task.metric.scale
     members = {row.trial for row in front}
     dominated = [row for row in results.trained() if row.trial not in members]
     for axis, cost in zip(axes[0], costs, strict=True):
         axis.scatter(
             [row.cost[cost] for row in dominated],
-            [100 * row.error_search for row in dominated],
+            [scale * row.error_search for row in dominated],
             s=14, color="#c8ccd4", zorder=1,
         )  # fmt: skip
         for row in front:
-            _draw(axis, row, cost, row is knee)
+            _draw(axis, row, cost, scale, row is knee)
         axis.set_xscale("log")
         scaled = cost.endswith(("_s", "_j", "_w"))
         axis.xaxis.set_major_formatter(EngFormatter(COST_FIELDS[cost] if scaled else ""))
@@ -56,7 +56,7 @@ def plot_front(results: Results, path: Path) -> None:
         axis.set_xlabel(axis_label(cost))
         axis.grid(True, which="both", color="#eceff4", zorder=0)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("validation error, %")
+    axes[0][0].set_ylabel(f"validation {results.task.metric.title}")
     present = {row.design.network.recurrent_kernel.structure.kind for row in front}
     cells = {row.design.network.cell for row in front}
     handles = [
@@ -70,7 +70,7 @@ def plot_front(results: Results, path: Path) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
     task = results.task
     figure.suptitle(
-        f"{results.space.name}: {task.name} {task.subset}, {len(front)} designs on the front (labels: PEs)",
+        f"{results.space.name}: {task.label}, {len(front)} designs on the front (labels: PEs)",
         fontsize=11,
     )
     try:
@@ -81,12 +81,12 @@ def plot_front(results: Results, path: Path) -> None:
         pyplot.close(figure)
 
 
-def _draw(axis, row: FrontRow, cost: str, is_knee: bool) -> None:  # type: ignore[no-untyped-def]
+def _draw(axis, row: FrontRow, cost: str, scale: float, is_knee: bool) -> None:  # type: ignore[no-untyped-def]
     network = row.design.network
-    x, y = row.cost[cost], 100 * row.error_val
+    x, y = row.cost[cost], scale * row.error_val
     colour = COLOURS.get(network.recurrent_kernel.structure.kind, "#333")
     axis.errorbar(
-        x, y, yerr=100 * (row.error_val_std or 0.0), fmt=MARKERS[network.cell], color=colour, ms=6, lw=1, zorder=3
+        x, y, yerr=scale * (row.error_val_std or 0.0), fmt=MARKERS[network.cell], color=colour, ms=6, lw=1, zorder=3
     )
     if is_knee:
         axis.plot(x, y, "o", mfc="none", mec="black", ms=13, zorder=4)

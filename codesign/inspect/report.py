@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 
 from codesign.errors import InputError
 from codesign.inspect.plots import COLOURS
-from codesign.inspect.tables import axis_label, columns, describe, percent
+from codesign.inspect.tables import axis_label, columns, describe
 from codesign.search.records import REFUSED
 from codesign.search.results import FrontRow, Results
-from codesign.tasks import find
+from codesign.tasks import SHARE
 
 SYMBOLS = {"lstm": "square", "gru": "circle"}
 STYLE = """
@@ -42,7 +42,7 @@ def write_report(results: Results, path: Path) -> None:
 
 
 def _page(results: Results, front: list[FrontRow]) -> str:
-    task = find(results.task.name)
+    task = results.task
     knee = results.knee(front)
     trials = results.records.trials()
     refused = [trial for trial in trials if trial.state == REFUSED]
@@ -64,8 +64,8 @@ def _page(results: Results, front: list[FrontRow]) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>{escape(results.space.name)}: front</title>
 <style>{STYLE}</style></head><body>
 <h1>{escape(results.space.name)}</h1>
-<p>Task <b>{escape(task.name)}</b> ({escape(results.task.subset)}): {escape(task.summary)}.
-Source: {escape(task.source)}.</p>
+<p>Task <b>{escape(task.label)}</b>: {escape(task.summary)}. Error: {escape(task.metric.what)}.
+Data: {escape(results.records.get("data"))}.</p>
 <p>{n_trained} designs trained, {len(refused)} refused by their analytic cost before any training;
 the front has {len(front)} members and covers {100 * results.hypervolume(front):.1f} % of the box between the ideal
 and the reference point. {seeds}</p>
@@ -81,24 +81,24 @@ at the activity that the trained network showed on validation data.</p>
 
 
 def _figure(results: Results, front: list[FrontRow], knee: FrontRow, cost: str) -> go.Figure:
-    figure = go.Figure()
+    figure, scale = go.Figure(), results.task.metric.scale
     members = {row.trial for row in front}
     others = [row for row in results.trained() if row.trial not in members]
     figure.add_scatter(
         x=[row.cost[cost] for row in others],
-        y=[100 * row.error_search for row in others],
+        y=[scale * row.error_search for row in others],
         mode="markers",
         name="dominated",
         marker={"color": "#c8ccd4", "size": 6},
-        hovertext=[_hover(row, results.objectives) for row in others],
+        hovertext=[_hover(row, results) for row in others],
         hoverinfo="text",
     )
     for kind in dict.fromkeys(row.design.network.recurrent_kernel.structure.kind for row in front):
         rows = [row for row in front if row.design.network.recurrent_kernel.structure.kind == kind]
         figure.add_scatter(
             x=[row.cost[cost] for row in rows],
-            y=[100 * row.error_val for row in rows],
-            error_y={"array": [100 * (row.error_val_std or 0.0) for row in rows], "thickness": 1},
+            y=[scale * row.error_val for row in rows],
+            error_y={"array": [scale * (row.error_val_std or 0.0) for row in rows], "thickness": 1},
             mode="markers",
             name=f"{kind} recurrent kernel",
             marker={
@@ -106,7 +106,7 @@ def _figure(results: Results, front: list[FrontRow], knee: FrontRow, cost: str) 
                 "size": [15 if row is knee else 9 for row in rows],
                 "symbol": [SYMBOLS[row.design.network.cell] for row in rows],
             },
-            hovertext=[_hover(row, results.objectives) for row in rows],
+            hovertext=[_hover(row, results) for row in rows],
             hoverinfo="text",
         )
     figure.update_layout(
@@ -115,24 +115,27 @@ def _figure(results: Results, front: list[FrontRow], knee: FrontRow, cost: str) 
         margin={"l": 60, "r": 10, "t": 30, "b": 50},
         legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
         xaxis={"type": "log", "title": axis_label(cost)},
-        yaxis={"title": "validation error, %"},
+        yaxis={"title": f"validation {results.task.metric.title}"},
     )
     return figure
 
 
-def _hover(row: FrontRow, objectives: tuple[str, ...]) -> str:
-    return "<br>".join(f"{escape(title)}: {escape(value)}" for title, value in columns(row, objectives).items())
+def _hover(row: FrontRow, results: Results) -> str:
+    cells = columns(row, results.objectives, results.task.metric)
+    return "<br>".join(f"{escape(title)}: {escape(value)}" for title, value in cells.items())
 
 
 def _table(results: Results, front: list[FrontRow], knee: FrontRow) -> str:
     text = set(describe(front[0])) - {"PEs", "threshold"}
-    titles = [*columns(front[0], results.objectives), *(f"{name} (test)" for name in _extra(front[0]))]
+    titles = [
+        *columns(front[0], results.objectives, results.task.metric),
+        *(f"{name}, % (test)" for name in _extra(front[0])),
+    ]
     head = "".join(f'<th class="{"text" if title in text else ""}">{escape(title)}</th>' for title in titles)
     body = []
     for row in front:
-        cells = columns(row, results.objectives) | {
-            name: percent((row.test_metrics or {}).get(name)) for name in _extra(row)
-        }
+        extra = {name: SHARE.text((row.test_metrics or {}).get(name)) for name in _extra(row)}
+        cells = columns(row, results.objectives, results.task.metric) | extra
         tds = "".join(
             f'<td class="{"text" if title in text else ""}">{escape(cell)}</td>' for title, cell in cells.items()
         )

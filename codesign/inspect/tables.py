@@ -10,6 +10,7 @@ from rich.table import Table
 from codesign.design import Kernel
 from codesign.hardware import COST_FIELDS
 from codesign.search.results import FrontRow
+from codesign.tasks import Metric
 
 _PREFIXES = ((1e-12, "p"), (1e-9, "n"), (1e-6, "µ"), (1e-3, "m"), (1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"))
 _PER_STEP = frozenset({"cycles", "latency_s", "energy_j"})
@@ -57,19 +58,12 @@ def kernel_label(kernel: Kernel) -> str:
     return f"{kind_label(kernel.structure)}, {kernel.weights.word_length} bit"
 
 
-def percent(value: float | None, spread: float | None = None) -> str:
-    """A share as a percentage, with its standard deviation if there is one."""
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
-
-
 def describe(row: FrontRow) -> dict[str, str]:
     """A design in words, by column title."""
     network = row.design.network
     size = f"{network.layers} x {network.hidden}" if network.layers > 1 else str(network.hidden)
     return {
-        "network": f"{network.cell} {size}",
+        "network": f"{network.cell} {size}" + (f", embedding {network.embedding}" if network.embedding else ""),
         "input kernel": kernel_label(network.input_kernel),
         "recurrent kernel": kernel_label(network.recurrent_kernel),
         "threshold": f"{network.state_threshold:.3g}",
@@ -78,29 +72,31 @@ def describe(row: FrontRow) -> dict[str, str]:
     }
 
 
-def columns(row: FrontRow, objectives: tuple[str, ...]) -> dict[str, str]:
-    """All cells of a row: trial, design, errors in percent, the costs searched for, stored bits."""
+def columns(row: FrontRow, objectives: tuple[str, ...], metric: Metric) -> dict[str, str]:
+    """All cells of a row: trial, design, errors in the task's unit, the costs searched for, stored bits."""
     costs = [name for name in dict.fromkeys((*objectives[1:], "storage_bits", "energy_j"))]
     return {
         "trial": str(row.trial),
         **describe(row),
-        "val error, %": percent(row.error_val, row.error_val_std),
-        "test error, %": percent(row.error_test),
+        f"val {metric.title}": metric.text(row.error_val, row.error_val_std),
+        f"test {metric.title}": metric.text(row.error_test),
         **{name.rsplit("_", 1)[0]: quantity(row.cost[name], COST_FIELDS[name]) for name in costs},
     }
 
 
-def front_table(rows: list[FrontRow], objectives: tuple[str, ...], knee: FrontRow | None) -> Table:
+def front_table(rows: list[FrontRow], objectives: tuple[str, ...], metric: Metric, knee: FrontRow | None) -> Table:
     """The front for a terminal; the knee is marked."""
     table = Table(header_style="bold", pad_edge=False, box=None, padding=(0, 1))
     if not rows:
         return table
-    for title in columns(rows[0], objectives):
+    for title in columns(rows[0], objectives, metric):
         table.add_column(title, justify="right" if title not in describe(rows[0]) else "left")
     table.add_column("")
     for row in rows:
         is_knee = row is knee
-        table.add_row(*columns(row, objectives).values(), "<- knee" if is_knee else "", style="bold" if is_knee else "")
+        table.add_row(
+            *columns(row, objectives, metric).values(), "<- knee" if is_knee else "", style="bold" if is_knee else ""
+        )
     return table
 
 

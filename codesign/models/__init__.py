@@ -1,6 +1,7 @@
 """Flax models: cells, layers and heads with compressed kernels."""
 
+from codesign.models.cells import Carry
 from codesign.models.kernel import CompressedKernel, Traced
 from codesign.models.recurrent import RecurrentNetwork
 
-__all__ = ["CompressedKernel", "RecurrentNetwork", "Traced"]
+__all__ = ["Carry", "CompressedKernel", "RecurrentNetwork", "Traced"]

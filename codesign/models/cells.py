@@ -29,14 +29,14 @@ class StepWeights:
     """What a step needs, built once per pass.
 
     Attributes:
-        input_kernel: (inputs, gates * hidden).
+        input_kernel: (inputs, gates * hidden); None where x is the input's product already.
         recurrent_kernel: (hidden, gates * hidden).
         bias: (4 * hidden,); the GRU's last quarter is bhn.
         bits: word length of activations, 0 for float.
         threshold: of the recurrent state.
     """
 
-    input_kernel: jax.Array
+    input_kernel: jax.Array | None
     recurrent_kernel: jax.Array
     bias: jax.Array
     bits: jax.Array
@@ -52,8 +52,12 @@ def lstm_step(weights: StepWeights, segments: int, carry: Carry, x: jax.Array) -
     """One step; the output is the state as later products see it."""
     sigmoid, tanh = functions(segments)
     c, h = carry
-    both = jnp.concatenate([weights.input_kernel, weights.recurrent_kernel])
-    z = jnp.concatenate([x, sparsify(h, weights.threshold)], axis=-1) @ both + weights.bias
+    h = sparsify(h, weights.threshold)
+    if weights.input_kernel is None:
+        z = x + h @ weights.recurrent_kernel + weights.bias
+    else:
+        both = jnp.concatenate([weights.input_kernel, weights.recurrent_kernel])
+        z = jnp.concatenate([x, h], axis=-1) @ both + weights.bias
     zi, zf, zg, zo = jnp.split(z, 4, axis=-1)
     i, f, o = (quantize_unit(sigmoid(gate), weights.bits) for gate in (zi, zf, zo))
     c = f * c + i * quantize_unit(tanh(zg), weights.bits)
@@ -66,7 +70,8 @@ def gru_step(weights: StepWeights, segments: int, carry: Carry, x: jax.Array) ->
     sigmoid, tanh = functions(segments)
     (h,) = carry
     bias, bias_hn = jnp.split(weights.bias, [3 * h.shape[-1]])
-    xr, xz, xn = jnp.split(x @ weights.input_kernel + bias, 3, axis=-1)
+    product = x if weights.input_kernel is None else x @ weights.input_kernel
+    xr, xz, xn = jnp.split(product + bias, 3, axis=-1)
     hr, hz, hn = jnp.split(sparsify(h, weights.threshold) @ weights.recurrent_kernel, 3, axis=-1)
     r = quantize_unit(sigmoid(xr + hr), weights.bits)
     z = quantize_unit(sigmoid(xz + hz), weights.bits)

@@ -44,6 +44,8 @@ class CompressedKernel(nnx.Module):
         key: draws the words, uniform in +-sqrt(gain * 3 / non-zeros of a row), so that a row's output
             has variance gain times the mean square of its input, whatever the structure.
         seed: draws what the structure leaves to chance.
+        gain: see key.
+        always_dense: whether no other structure is ever meant, which saves the gather.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class CompressedKernel(nnx.Module):
         key: jax.Array,
         seed: int,
         gain: float = 1.0,
+        always_dense: bool = False,
     ) -> None:
         layout = gate_layouts(structure, gates, rows, cols, seed)
         n_words = gates * rows * cols  # of a dense kernel, the most that can be live
@@ -67,6 +70,7 @@ class CompressedKernel(nnx.Module):
         row_nonzeros = max(1.0, float(layout.mask.sum()) / (gates * rows))
         bound = float(np.sqrt(3.0 * gain / row_nonzeros))
         live = np.arange(n_words) < len(stored)
+        self.dense_shape = (gates * rows, cols) if always_dense else None
         self.words = nnx.Param(jax.random.uniform(key, (n_words,), minval=-bound, maxval=bound) * live)
         self.ids = Traced(jnp.asarray(live_ids.T))
         self.mask = Traced(jnp.asarray(layout.mask.T, jnp.float32))
@@ -78,6 +82,8 @@ class CompressedKernel(nnx.Module):
     def matrix(self) -> jax.Array:
         """The kernel as the products see it: (cols, gates * rows)."""
         words = quantize_words(self.words[...], self.live[...], self.bits[...])
+        if self.dense_shape:
+            return words.reshape(self.dense_shape).T
         return self.mask[...] * words[self.ids[...]]
 
 

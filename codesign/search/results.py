@@ -9,13 +9,14 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from codesign.design import Design, Recipe, TaskRef
+from codesign.design import Design, Recipe
 from codesign.errors import DataError, InputError, unknown
 from codesign.hardware import COST_FIELDS
 from codesign.knobs import read_toml
 from codesign.search.front import hypervolume, knee, non_dominated
 from codesign.search.records import TRAINED, Records, TrainingRecord, TrialRecord
 from codesign.search.space import SearchSpace, parse
+from codesign.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class FrontRow:
         network_key: names the training in the study.
         feasible: whether the design runs on its accelerator, fits its part and keeps the limits.
         cost: figures of one step at the measured activity; None where the technology has no such thing.
-        error_search: validation error of the search's own seed, a share of 1.
+        error_search: validation error of the search's own seed; what it is the task's `metric` says.
         error_val: mean validation error of all seeds.
         error_val_std: their standard deviation, None for a single seed.
         error_test: mean test error of the seeds, None until the front is confirmed.
@@ -87,7 +88,7 @@ class Results:
         )
 
     @property
-    def task(self) -> TaskRef:
+    def task(self) -> Task:
         """What the networks learn."""
         return self.space.task
 

@@ -12,10 +12,11 @@ import numpy as np
 from pydantic import Field
 
 from codesign import hardware, tasks
-from codesign.design import Accelerator, Activity, Design, Network, Recipe, Spec, TaskRef
+from codesign.design import Accelerator, Activity, Design, Network, Recipe, Spec
 from codesign.errors import InputError, unknown
 from codesign.hardware import Cost, Infeasible
 from codesign.knobs import Alternatives, Choice, Pick, Range, Reader, Scalar, Tree, free, read_toml, resolve
+from codesign.tasks import Task
 
 OBJECTIVES = ("error", *(name for name in hardware.COST_FIELDS if name != "throughput"))
 """What a search can minimise: the validation error, and the fields of a cost of which less is better."""
@@ -55,7 +56,7 @@ class SearchSpace:
     """
 
     name: str
-    task: TaskRef
+    task: Task
     tree: Tree
     objectives: tuple[str, ...]
     limits: dict[str, float]
@@ -80,7 +81,7 @@ class SearchSpace:
     def identity(self) -> dict[str, Any]:
         """What two runs must share to be one study; more trials or seeds may be asked for later."""
         return {
-            "task": self.task.model_dump(),
+            "task": self.task.identity(),
             "space": dict(sorted(_leaves(self.tree, ""))),
             "objectives": list(self.objectives),
             "limits": self.limits,
@@ -94,8 +95,7 @@ class SearchSpace:
 
     def cost(self, design: Design, activity: Activity | None = None) -> Cost:
         """Hardware cost of a design on this space's task; the worst case without activity."""
-        task = tasks.find(self.task.name)
-        return hardware.estimate(design.network, design.accelerator, task.n_inputs, task.n_outputs, activity)
+        return hardware.estimate(design.network, design.accelerator, self.task.shape, activity)
 
 
 def load_search_space(path: str | Path) -> SearchSpace:
@@ -129,7 +129,7 @@ def parse(tables: dict[str, Any], source: str, name: str, text: str) -> SearchSp
     name = tables.get("name", name)
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         reader.fault("name", f"must be letters, digits, '_', '-' or '.', got {name!r}")
-    task = _task(reader, tables.get("task"))
+    task = reader.attempt(tasks.parse, tables.get("task"))
     tree: Tree = {table: reader.tree(model, tables.get(table, {}), table) for table, model in TABLES.items()}
     _registered(reader, tree)
     search = tables.get("search", {})
@@ -141,22 +141,8 @@ def parse(tables: dict[str, Any], source: str, name: str, text: str) -> SearchSp
     rest = {key: value for key, value in search.items() if key not in ("objectives", "limits")}
     settings = reader.fixed(SearchSettings, rest, "search")
     reader.finish()
+    assert task is not None  # its faults would have been raised
     return SearchSpace(str(name), task, tree, objectives, limits, settings, text)
-
-
-def _task(reader: Reader, table: Any) -> TaskRef:
-    if table is None:
-        reader.fault("task", 'is missing; write for instance task = { name = "ru_phones" }')
-        return TaskRef(name="")
-    before = len(reader.faults)
-    ref = reader.fixed(TaskRef, {"name": table} if isinstance(table, str) else table, "task")
-    if len(reader.faults) > before:
-        return TaskRef(name="")
-    if ref.name not in tasks.TASKS:
-        reader.fault("task.name", unknown("task", ref.name, tasks.TASKS))
-    elif ref.subset not in tasks.find(ref.name).subsets:
-        reader.fault("task.subset", unknown("subset", ref.subset, tasks.find(ref.name).subsets))
-    return TaskRef.model_validate(ref)
 
 
 def _registered(reader: Reader, tree: Tree) -> None:

@@ -19,7 +19,7 @@ import optuna
 import safetensors.numpy
 import sqlalchemy.exc
 
-from codesign import hardware, tasks, training
+from codesign import hardware, training
 from codesign.design import Activity, Network, Recipe, digest
 from codesign.errors import StudyError, TrainingError
 from codesign.search.environment import environment
@@ -86,7 +86,7 @@ class Study:
     def __init__(self, space: SearchSpace, folder: str | Path | None = None) -> None:
         self.space = space
         self.folder = Path(folder) if folder is not None else Path("results") / space.name
-        self.task = tasks.find(space.task.name)
+        training.splits(space.task)  # where data are missing or wrong, no folder is made
         with self._guard():
             (self.folder / "weights").mkdir(parents=True, exist_ok=True)
             with self._lock():
@@ -95,6 +95,7 @@ class Study:
                 _write(self.folder / "search_space.toml", space.text.encode())
                 self.records.set("environment", environment())
                 self.records.set("name", space.name)
+                self.records.set("data", space.task.data_version())
                 if self.records.get("box") is None:
                     self.records.set("box", self._box())
                 self.proposals = Proposals(space, self.records)
@@ -231,7 +232,7 @@ class Study:
         return [float(row[name] or 0.0) for name in self.space.objectives[1:]]
 
     def _network_key(self, network: Network, recipe: Recipe) -> str:
-        return digest(network, recipe, self.space.task, self.task.checksum(self.space.task.subset), training.VERSION)
+        return digest(network, recipe, self.space.task.identity(), self.space.task.checksum(), training.VERSION)
 
     def _count(self, state: str) -> int:
         return sum(trial.state == state for trial in self.records.trials())
@@ -247,7 +248,7 @@ class Study:
         sampled = [self.space.cost(self.space.sample(rng)[0]) for _ in range(N_SAMPLES)]
         costs = np.log10([np.maximum(self._costs(c), 1e-30) for c in sampled if bool(c.feasible[0])])
         splits = training.splits(self.space.task)
-        trivial = self.task.trivial_error(splits.train, splits.validation)
+        trivial = self.space.task.trivial_error(splits.train, splits.validation)
         return {"ideal": [0.0, *costs.min(0).tolist()], "reference": [trivial, *costs.max(0).tolist()]}
 
     def _check_fingerprint(self) -> None:
@@ -255,7 +256,7 @@ class Study:
             json.dumps(
                 {
                     **self.space.identity(),
-                    "data": self.task.checksum(self.space.task.subset),
+                    "data": self.space.task.checksum(),
                     "cost model version": hardware.VERSION,
                     "training version": training.VERSION,
                 }

@@ -10,6 +10,7 @@ from codesign.training.trainer import (
     restore,
     splits,
     train,
+    training_chunks,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "restore",
     "splits",
     "train",
+    "training_chunks",
 ]

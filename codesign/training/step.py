@@ -17,7 +17,7 @@ import platformdirs
 from flax import nnx
 
 from codesign.design import ACTIVITY_BLOCKS
-from codesign.models import RecurrentNetwork, Traced
+from codesign.models import Carry, RecurrentNetwork, Traced
 
 Tree = Any
 
@@ -52,7 +52,10 @@ class Settings(NamedTuple):
 
 
 class Chunks(NamedTuple):
-    """Training pieces on the device: x (n, time, inputs), y and mask (n, time)."""
+    """Training pieces on the device: x (n, time, inputs) or tokens (n, time), y and mask (n, time).
+
+    Pieces of parallel streams stand in the order of time: the first of every stream, then the second.
+    """
 
     x: jax.Array
     y: jax.Array
@@ -60,16 +63,22 @@ class Chunks(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a pass over whole sequences gives, time-major.
+    """What a pass gives, batch first.
 
     Attributes:
-        log_probabilities: (time, batch, outputs).
-        nonzero_blocks: for each layer and each block size of `ACTIVITY_BLOCKS`: (time, batch) state
+        best: (batch, time) most probable class.
+        surprise: (batch, time) -log of the true class's probability, in nats.
+        log_probabilities: (batch, time, outputs), or None where nobody asked for them.
+        nonzero_blocks: for each layer and each block size of `ACTIVITY_BLOCKS`: (batch, time) state
             blocks with a non-zero entry.
+        carries: every layer's, after the last step.
     """
 
-    log_probabilities: jax.Array
+    best: jax.Array
+    surprise: jax.Array
+    log_probabilities: jax.Array | None
     nonzero_blocks: list[list[jax.Array]]
+    carries: list[Carry]
 
 
 ADAM = optax.scale_by_adam()
@@ -89,58 +98,75 @@ def learning_rate(settings: Settings, step: jax.Array) -> jax.Array:
     return settings.learning_rate * jnp.minimum(jnp.minimum(rising, 1.0), cosine)
 
 
-def loss(graph: Tree, params: Tree, traced: Tree, batch: Chunks) -> jax.Array:
-    """Mean cross-entropy of the counted steps, in nats."""
-    scores, _ = nnx.merge(graph, params, traced)(batch.x.swapaxes(0, 1))
+def loss(
+    graph: Tree, params: Tree, traced: Tree, batch: Chunks, carries: list[Carry] | None = None
+) -> tuple[jax.Array, list[Carry]]:
+    """Mean cross-entropy of the counted steps, in nats, and the carries after the last step."""
+    scores, _, after = nnx.merge(graph, params, traced)(batch.x.swapaxes(0, 1), carries)
     losses = optax.softmax_cross_entropy_with_integer_labels(scores, batch.y.T)
-    weights = batch.mask.T
-    return jnp.sum(losses * weights) / jnp.maximum(1.0, jnp.sum(weights))
+    weights = batch.mask.T.astype(jnp.float32)
+    return jnp.sum(losses * weights) / jnp.maximum(1.0, jnp.sum(weights)), after
 
 
-def _epoch(graph: Tree, batch_size: int, member: Member, data: Chunks) -> tuple[Member, jax.Array]:
+def _epoch(graph: Tree, batch_size: int, stateful: bool, member: Member, data: Chunks) -> tuple[Member, jax.Array]:
     key, order_key = jax.random.split(member.key)
     n_batches = max(1, len(data.mask) // batch_size)
-    order = jax.random.permutation(order_key, len(data.mask))[: n_batches * batch_size]
+    rows = jnp.arange(len(data.mask)) if stateful else jax.random.permutation(order_key, len(data.mask))
+    order = rows[: n_batches * batch_size]
 
-    def step(state: tuple[Tree, Tree, jax.Array], rows: jax.Array) -> tuple[Any, jax.Array]:
-        params, optimizer, count = state
+    def step(state: tuple[Tree, Tree, jax.Array, Any], rows: jax.Array) -> tuple[Any, jax.Array]:
+        params, optimizer, count, carries = state
         batch = Chunks(*(array[rows] for array in data))
-        value, gradient = jax.value_and_grad(partial(loss, graph))(params, member.traced, batch)
+        compute = jax.value_and_grad(partial(loss, graph), has_aux=True)
+        (value, after), gradient = compute(params, member.traced, batch, carries)
         norm = optax.tree.norm(gradient)
         shrink = jnp.minimum(1.0, member.settings.max_gradient_norm / jnp.maximum(norm, 1e-12))
         gradient = jax.tree.map(lambda g: g * shrink, gradient)
         updates, optimizer = ADAM.update(gradient, optimizer)
         rate = learning_rate(member.settings, count)
         params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
-        return (params, optimizer, count + 1), value
+        return (params, optimizer, count + 1, after if stateful else None), value
 
-    start = (member.params, member.optimizer, member.step)
-    (params, optimizer, count), losses = jax.lax.scan(step, start, order.reshape(n_batches, -1))
+    # a stream begins every epoch with a state of zero
+    carries = nnx.merge(graph, member.params, member.traced).zero_carries(batch_size) if stateful else None
+    start = (member.params, member.optimizer, member.step, carries)
+    (params, optimizer, count, _), losses = jax.lax.scan(step, start, order.reshape(n_batches, -1))
     return member._replace(params=params, optimizer=optimizer, key=key, step=count), losses.mean()
 
 
-@partial(jax.jit, static_argnames=("graph", "batch_size"), donate_argnames=("member",))
-def train_epoch(graph: Tree, batch_size: int, member: Member, data: Chunks) -> tuple[Member, jax.Array]:
-    """One pass over the shuffled chunks for a population: (new members, mean loss of each)."""
-    run = partial(_epoch, graph, batch_size)
+@partial(jax.jit, static_argnames=("graph", "batch_size", "stateful"), donate_argnames=("member",))
+def train_epoch(graph: Tree, batch_size: int, stateful: bool, member: Member, data: Chunks) -> tuple[Member, jax.Array]:
+    """One pass over the chunks for a population: (new members, mean loss of each).
+
+    Args:
+        stateful: whether the chunks are consecutive pieces of `batch_size` streams, taken in order with
+            the state carried on but no gradient (truncated back-propagation); else they are shuffled.
+    """
+    run = partial(_epoch, graph, batch_size, stateful)
     if len(member.step) > 1:
         return jax.vmap(run, in_axes=(0, None))(member, data)
     alone, value = run(jax.tree.map(lambda a: a[0], member), data)
     return jax.tree.map(lambda a: a[None], alone), value[None]
 
 
-@partial(jax.jit, static_argnames=("graph",))
-def predict(graph: Tree, params: Tree, traced: Tree, x: jax.Array) -> Prediction:
-    """Class scores and state activity of one network over (batch, time, inputs)."""
-    scores, states = nnx.merge(graph, params, traced)(x.swapaxes(0, 1))
+@partial(jax.jit, static_argnames=("graph", "keep_scores"))
+def predict(
+    graph: Tree, params: Tree, traced: Tree, x: jax.Array, y: jax.Array, carries: Any, keep_scores: bool
+) -> Prediction:
+    """Answers and state activity of one network over (batch, time, ...), from `carries` on (zeros if None)."""
+    scores, states, carries = nnx.merge(graph, params, traced)(x.swapaxes(0, 1), carries)
+    log_probabilities = jax.nn.log_softmax(scores).swapaxes(0, 1)
+    surprise = -jnp.take_along_axis(log_probabilities, y[..., None].astype(jnp.int32), axis=-1)[..., 0]
     active = [[_nonzero_blocks(h, block) for block in ACTIVITY_BLOCKS] for h in states]
-    return Prediction(jax.nn.log_softmax(scores), active)
+    best = log_probabilities.argmax(-1).astype(jnp.int32)
+    return Prediction(best, surprise, log_probabilities if keep_scores else None, active, carries)
 
 
 def _nonzero_blocks(h: jax.Array, block: int) -> jax.Array:
+    """(batch, time) blocks of a state (time, batch, hidden) that are not zero throughout."""
     short = -h.shape[-1] % block
     blocks = jnp.pad(h != 0, [(0, 0), (0, 0), (0, short)]).reshape(*h.shape[:2], -1, block)
-    return blocks.any(-1).sum(-1)
+    return blocks.any(-1).sum(-1).T
 
 
 def split(model: RecurrentNetwork) -> tuple[Tree, Tree, Tree]:

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from codesign import training
+from codesign import tasks, training
 from codesign.cli.main import main
 from codesign.compression import BlockCirculant, CoarseGrain
-from codesign.design import Fixed, Float, Kernel, Network, TaskRef
+from codesign.design import Fixed, Float, Kernel, Network
 from codesign.errors import DataError, InputError
 from codesign.export.folder import export_design, load_export
 from codesign.export.weights import kernels, load_weights, save_weights
@@ -13,7 +13,7 @@ from codesign.search.results import Results
 from codesign.search.study import Study
 from tests.tiny import tiny_space
 
-TASK = TaskRef(name="ru_phones", subset="mini")
+TASK = tasks.find("ru_phones", subset="mini")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import codesign.hardware
 from codesign.compression import BlockCirculant, CoarseGrain, Dense, Structure
-from codesign.design import Accelerator, Exact, Fixed, Float, Kernel, Network, PiecewiseLinear
+from codesign.design import Accelerator, Exact, Fixed, Float, Kernel, Network, PiecewiseLinear, TaskShape
 from codesign.errors import InputError
 from codesign.hardware import ACCELERATORS, COST_FIELDS, Cost, Infeasible, Settings, estimate
 from codesign.hardware.cost import SENTENCES
@@ -31,7 +31,7 @@ def network(**fields: Any) -> Network:
 
 def run(kind: str, net: Network, part: str = "xc7vx690t", n_pe: int = 16, clock_hz: float = 100e6) -> Cost:
     on = Accelerator(kind=kind, technology=part, n_pe=n_pe, clock_hz=clock_hz)
-    return estimate(net, on, n_inputs=10, n_outputs=7)
+    return estimate(net, on, TaskShape(10, 7))
 
 
 def finite_fields(part: str) -> set[str]:
@@ -76,10 +76,10 @@ def test_one_call_with_arrays_equals_calls_one_by_one(kind: str, part: str) -> N
     net = network(cell="lstm", state_threshold=0.1)
     shares = {1: tuple([1 / 49] * 49)}
     on = Accelerator(kind=kind, technology=part)
-    many = estimate(net, on, 10, 7, (shares,), settings=Settings.of(sizes, clocks))
+    many = estimate(net, on, TaskShape(10, 7), (shares,), settings=Settings.of(sizes, clocks))
     assert len(many) == 5
     for i, (n_pe, clock_hz) in enumerate(zip(sizes, clocks, strict=True)):
-        one = estimate(net, on.model_copy(update={"n_pe": n_pe, "clock_hz": clock_hz}), 10, 7, (shares,))
+        one = estimate(net, on.model_copy(update={"n_pe": n_pe, "clock_hz": clock_hz}), TaskShape(10, 7), (shares,))
         assert one.row() == many.row(i) and one.reasons() == many.reasons(i)
         assert one.infeasible[0] == many.infeasible[i]
 
@@ -104,7 +104,7 @@ def test_more_lanes_never_take_more_cycles(kind: str, structure: Structure, cell
     divisors = [n for n in range(1, 97) if 96 % n == 0]
     net = network(cell=cell, hidden=96, layers=2, input_kernel=kernel(structure), recurrent_kernel=kernel(structure))
     on = Accelerator(kind=kind, technology="asic65")
-    cycles = estimate(net, on, 10, 7, settings=Settings.of(divisors, 1e8)).cycles
+    cycles = estimate(net, on, TaskShape(10, 7), settings=Settings.of(divisors, 1e8)).cycles
     assert (np.diff(cycles) <= 0).all()
 
 

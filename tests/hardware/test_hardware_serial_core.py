@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codesign.compression import BlockCirculant, CoarseGrain, Dense, Structure
-from codesign.design import Accelerator, Activity, Fixed, Kernel, Network, PiecewiseLinear
+from codesign.design import Accelerator, Activity, Fixed, Kernel, Network, PiecewiseLinear, TaskShape
 from codesign.hardware import Cost, estimate
 from codesign.hardware.technology import technology
 
@@ -27,7 +27,7 @@ def network(structure: Structure, hidden: int, weight_bits: int = 8, bits: int =
 
 def cost_of(net: Network, n_inputs: int, n_pe: int, activity: Activity | None = None, part: str = "xc7z020") -> Cost:
     on = Accelerator(kind="serial_core", technology=part, n_pe=n_pe)
-    return estimate(net, on, n_inputs, 1, activity)
+    return estimate(net, on, TaskShape(n_inputs, 1), activity)
 
 
 def core_cycles(cost: Cost) -> float:
@@ -130,7 +130,7 @@ def test_cycles_of_two_layers_are_counted_pass_by_pass(cell: str, n_pe: int) -> 
 
 def test_cycles_of_the_head_are_one_pass_a_chunk() -> None:
     on = Accelerator(kind="serial_core", technology="xc7z020", n_pe=16)
-    cost = estimate(network(Dense(), 64), on, 16, 40)
+    cost = estimate(network(Dense(), 64), on, TaskShape(16, 40))
     assert cost.breakdown["cycles"]["head"][0] == 3 * 64 + 16 + 19
 
 

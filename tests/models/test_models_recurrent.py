@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from codesign.compression import BlockCirculant, CoarseGrain
-from codesign.design import Fixed, Float, Kernel, Network, PiecewiseLinear
+from codesign.design import Fixed, Float, Kernel, Network, PiecewiseLinear, TaskShape
 from codesign.models import RecurrentNetwork
 from codesign.models.cells import N_CARRY, STEPS, StepWeights
 from codesign.models.kernel import written_bias
@@ -28,7 +28,7 @@ matrix = nnx.jit(lambda kernel: kernel.matrix())
 
 
 def network(**fields: Any) -> RecurrentNetwork:
-    model = RecurrentNetwork(Network(**fields), INPUTS, OUTPUTS, seed=1)
+    model = RecurrentNetwork(Network(**fields), TaskShape(INPUTS, OUTPUTS), seed=1)
     for layer in model.layers:  # biases that start at zero would hide where they go
         layer.bias[...] = layer.bias[...] + 0.3 * jax.random.normal(jax.random.key(9), layer.bias.shape)
     model.bias[...] = jnp.linspace(-1.0, 1.0, OUTPUTS)
@@ -61,7 +61,7 @@ def by_hand(model: RecurrentNetwork, x: jax.Array) -> tuple[jax.Array, list[jax.
 def test_the_scan_equals_a_loop_over_layers_and_steps(cell: str) -> None:
     sparse = {"state_threshold": 0.1, "recurrent_kernel": Kernel(structure=COARSE)}
     model = network(**(PLAIN | sparse | {"cell": cell}))
-    scores, states = compiled(model, X)
+    scores, states, _ = compiled(model, X)
     expected_scores, expected_states = by_hand(model, X)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
     for found, expected in zip(states, expected_states, strict=True):
@@ -88,7 +88,7 @@ def test_the_input_is_rounded_to_the_activation_word() -> None:
 
 @every_cell
 def test_states_of_every_layer_are_activation_words(cell: str) -> None:
-    _, states = compiled(network(**SHAPE, cell=cell, activations=Fixed(bits=5)), X)
+    _, states, _ = compiled(network(**SHAPE, cell=cell, activations=Fixed(bits=5)), X)
     for layer in states:
         words = np.asarray(layer) * 16
         np.testing.assert_array_equal(words, np.round(words))
@@ -98,7 +98,7 @@ def test_states_of_every_layer_are_activation_words(cell: str) -> None:
 @every_cell
 def test_the_next_layer_and_the_head_see_sparse_states(cell: str) -> None:
     model = network(**(PLAIN | {"cell": cell, "state_threshold": 0.2}))
-    scores, states = compiled(model, X)
+    scores, states, _ = compiled(model, X)
     for layer in states:
         seen = np.abs(np.asarray(layer))
         assert (seen == 0).any()
@@ -108,7 +108,9 @@ def test_the_next_layer_and_the_head_see_sparse_states(cell: str) -> None:
 
 
 def test_only_the_lstm_starts_with_an_open_forget_gate() -> None:
-    lstm, gru = (RecurrentNetwork(Network(cell=cell, hidden=8), INPUTS, OUTPUTS, 0) for cell in ("lstm", "gru"))
+    lstm, gru = (
+        RecurrentNetwork(Network(cell=cell, hidden=8), TaskShape(INPUTS, OUTPUTS), 0) for cell in ("lstm", "gru")
+    )
     assert lstm.layers[0].bias[...].tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
     assert gru.layers[0].bias[...].tolist() == [0.0] * 32
 
@@ -122,7 +124,7 @@ def test_the_same_seed_builds_the_same_network() -> None:
 def test_every_kernel_draws_its_own_words_and_mask() -> None:
     kernel = Kernel(structure=COARSE, weights=Float())
     fields = PLAIN | {"layers": 3, "input_kernel": kernel, "recurrent_kernel": kernel}
-    models = [RecurrentNetwork(Network(**fields), 8, OUTPUTS, seed) for seed in range(3)]
+    models = [RecurrentNetwork(Network(**fields), TaskShape(8, OUTPUTS), seed) for seed in range(3)]
     kernels = [k for model in models for layer in model.layers for k in (layer.input_kernel, layer.recurrent_kernel)]
     assert len({np.asarray(kernel.mask[...]).tobytes() for kernel in kernels}) == len(kernels) == 18
     assert len({np.asarray(kernel.words[...]).tobytes() for kernel in kernels}) == 18

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from codesign import tasks
 from codesign.errors import DataError, InputError
-from codesign.tasks import Sequences, Splits, ru_phones
+from codesign.tasks import Answers, Sequences, Splits, ru_phones
 from codesign.tasks.ru_phones import DELAY, PAUSE
 
 TASK = tasks.find("ru_phones")
+MINI = tasks.find("ru_phones", subset="mini")
 N_FRAMES = 595_886
 
 
@@ -26,12 +27,12 @@ def raw() -> dict[str, NDArray[Any]]:
 
 @pytest.fixture(scope="module")
 def full() -> Splits:
-    return TASK.splits("full")
+    return TASK.splits()
 
 
 @pytest.fixture(scope="module")
 def mini() -> Splits:
-    return TASK.splits("mini")
+    return MINI.splits()
 
 
 def parts(splits: Splits) -> tuple[Sequences, Sequences, Sequences]:
@@ -46,12 +47,13 @@ def contents(part: Sequences) -> list[bytes]:
 
 @pytest.mark.parametrize(("subset", "sizes"), [("full", [500, 60, 60]), ("mini", [100, 20, 30])])
 def test_splits_have_their_sizes(subset: str, sizes: list[int]) -> None:
-    assert [len(part.x) for part in parts(TASK.splits(subset))] == sizes
+    assert [len(part.x) for part in parts(tasks.find("ru_phones", subset=subset).splits())] == sizes
 
 
-@pytest.mark.parametrize("subset", TASK.subsets)
+@pytest.mark.parametrize("subset", TASK.subsets())
 def test_no_utterance_stands_in_two_splits(subset: str) -> None:
-    utterances = [utterance for part in parts(TASK.splits(subset)) for utterance in contents(part)]
+    data = tasks.find("ru_phones", subset=subset).splits()
+    utterances = [utterance for part in parts(data) for utterance in contents(part)]
     assert len(set(utterances)) == len(utterances)
 
 
@@ -67,7 +69,7 @@ def test_every_frame_of_the_corpus_counts_once(full: Splits, raw: dict[str, NDAr
 
 def test_features_have_their_number_and_range(full: Splits) -> None:
     for part in parts(full):
-        assert part.x.shape[2] == TASK.n_inputs == 39
+        assert part.x.shape[2] == TASK.shape.n_inputs == 39
         assert -1.0 <= part.x.min() < -0.5
         assert 0.5 < part.x.max() < 1.0
 
@@ -75,7 +77,7 @@ def test_features_have_their_number_and_range(full: Splits) -> None:
 def test_every_class_is_used_in_training(full: Splits) -> None:
     used = np.unique(full.train.y[full.train.mask > 0])
     np.testing.assert_array_equal(used, np.arange(51))
-    assert TASK.n_outputs == 51
+    assert TASK.shape.n_outputs == 51
 
 
 def test_labels_are_due_five_frames_late(full: Splits, raw: dict[str, NDArray[Any]]) -> None:
@@ -164,8 +166,8 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, monkeypatch: pyte
     damaged.write_bytes(content)
     monkeypatch.setattr(ru_phones, "DATA", damaged)
     with pytest.raises(DataError) as caught:
-        TASK.splits("mini")
-    message = f"{damaged}: is damaged (its sha256 differs from {TASK.checksum('mini')[:12]}...); install codesign again"
+        MINI.splits()
+    message = f"{damaged}: is damaged (its sha256 differs from {TASK.checksum()[:12]}...); install codesign again"
     assert str(caught.value) == message
 
 
@@ -174,29 +176,33 @@ def test_a_missing_file_is_refused_in_one_line(tmp_path: Path, monkeypatch: pyte
     missing = tmp_path / "ru_phones.npz"
     monkeypatch.setattr(ru_phones, "DATA", missing)
     with pytest.raises(DataError) as caught:
-        TASK.splits("mini")
+        MINI.splits()
     assert str(caught.value) == f"{missing}: cannot be read (No such file or directory); install codesign again"
 
 
 def test_an_unknown_subset_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(InputError) as caught:
-        TASK.splits("minni")
-    assert str(caught.value) == "task ru_phones: unknown subset 'minni'; did you mean 'mini'? Known: full, mini"
+        tasks.find("ru_phones", subset="minni")
+    assert str(caught.value) == "task.subset: unknown subset 'minni'; did you mean 'mini'? Known: full, mini"
 
 
 def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(InputError) as caught:
         tasks.find("ru_phone")
-    assert str(caught.value).startswith("unknown task 'ru_phone'; did you mean 'ru_phones'? Known: ")
+    assert str(caught.value).startswith("task.name: unknown task 'ru_phone'; did you mean 'ru_phones'? Known: ")
 
 
 def test_every_task_is_registered_under_its_name() -> None:
-    assert all(task.name == name for name, task in tasks.TASKS.items())
+    for name, kind in tasks.TASKS.items():
+        assert kind().model_dump()["name"] == name
+    for name, kind in tasks.READERS.items():
+        assert kind.model_fields["reader"].default == name and "path" in kind.model_fields
 
 
-def certain(y: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Log probabilities that name class y at every step."""
-    return np.where(np.arange(51) == y[..., None], np.float32(-1e-4), np.float32(-20.0))
+def certain(y: NDArray[np.int32]) -> Answers:
+    """Answers that name class y at every step."""
+    scores = np.where(np.arange(51) == y[..., None], np.float32(-1e-4), np.float32(-20.0))
+    return Answers(y, np.zeros(y.shape, np.float32), scores)
 
 
 def test_perfect_scores_have_no_error(mini: Splits) -> None:

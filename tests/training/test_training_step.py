@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from codesign.compression import BlockCirculant, CoarseGrain
-from codesign.design import ACTIVITY_BLOCKS, Fixed, Float, Kernel, Network, PiecewiseLinear
+from codesign.design import ACTIVITY_BLOCKS, Fixed, Float, Kernel, Network, PiecewiseLinear, TaskShape
 from codesign.models import RecurrentNetwork
 from codesign.training.step import ADAM, Chunks, Member, Settings, learning_rate, loss, predict, split, train_epoch
 from tests.strategies import EXAMPLES
@@ -35,7 +35,7 @@ def member(
     network: Network, seed: int = 0, rate: float = 0.01, n_steps: int = 10, warmup: float = 0.0
 ) -> tuple[Any, Member]:
     """The static graph and a population of one."""
-    graph, params, traced = split(RecurrentNetwork(network, INPUTS, OUTPUTS, seed))
+    graph, params, traced = split(RecurrentNetwork(network, TaskShape(INPUTS, OUTPUTS), seed))
     settings = Settings(jnp.float32(rate), jnp.float32(n_steps), jnp.float32(warmup), jnp.float32(1.0))
     alone = Member(params, traced, ADAM.init(params), jax.random.key(seed), jnp.int32(0), settings)
     return graph, jax.tree.map(lambda leaf: leaf[None], alone)
@@ -50,7 +50,7 @@ FORMATS = [Float(), *(Fixed(bits=bits) for bits in range(3, 17))]
 
 
 def epoch(parts: tuple[Any, Member], data: Chunks = DATA) -> tuple[Member, jax.Array]:
-    return train_epoch(parts[0], BATCH, parts[1], data)
+    return train_epoch(parts[0], BATCH, False, parts[1], data)
 
 
 STATIC: list[dict[str, Any]] = [
@@ -106,10 +106,10 @@ def test_a_population_trains_like_its_members_alone() -> None:
     ]
     rates = (0.003, 0.01, 0.02)
     parts = [member(network, seed, rate) for seed, (network, rate) in enumerate(zip(networks, rates, strict=True))]
-    together, values = train_epoch(parts[0][0], N, join([alone for _, alone in parts]), DATA)
+    together, values = train_epoch(parts[0][0], N, False, join([alone for _, alone in parts]), DATA)
     for index, (graph, alone) in enumerate(parts):
         before = [np.asarray(leaf[0]) for leaf in jax.tree.leaves(alone.params)]
-        expected, value = train_epoch(graph, N, alone, DATA)
+        expected, value = train_epoch(graph, N, False, alone, DATA)
         assert float(values[index]) == pytest.approx(float(value[0]), abs=1e-5)
         leaves = zip(jax.tree.leaves(together.params), jax.tree.leaves(expected.params), before, strict=True)
         for found, wanted, start in leaves:
@@ -160,28 +160,30 @@ compiled_loss = jax.jit(loss, static_argnums=0)
 
 
 def test_the_loss_is_the_mean_cross_entropy_of_counted_steps() -> None:
-    graph, params, traced = split(RecurrentNetwork(plain(), INPUTS, OUTPUTS, 0))
-    log_probabilities = np.asarray(predict(graph, params, traced, DATA.x).log_probabilities, np.float64).swapaxes(0, 1)
+    graph, params, traced = split(RecurrentNetwork(plain(), TaskShape(INPUTS, OUTPUTS), 0))
+    log_probabilities = np.asarray(
+        predict(graph, params, traced, DATA.x, DATA.y, None, True).log_probabilities, np.float64
+    )
     np.testing.assert_allclose(np.exp(log_probabilities).sum(-1), 1.0, atol=1e-5)
     counted = [
         -log_probabilities[row, t, int(DATA.y[row, t])] for row in range(N) for t in range(TIME) if DATA.mask[row, t]
     ]
     assert len(counted) == N * (TIME - 1)
-    assert float(compiled_loss(graph, params, traced, DATA)) == pytest.approx(np.mean(counted), abs=1e-5)
+    assert float(compiled_loss(graph, params, traced, DATA)[0]) == pytest.approx(np.mean(counted), abs=1e-5)
 
 
 @pytest.mark.parametrize("axis", [0, 1], ids=["sequences", "steps"])
 def test_padding_leaves_the_loss_as_it_is(axis: int) -> None:
-    graph, params, traced = split(RecurrentNetwork(plain(), INPUTS, OUTPUTS, 0))
+    graph, params, traced = split(RecurrentNetwork(plain(), TaskShape(INPUTS, OUTPUTS), 0))
     noise = chunks(seed=1)._replace(mask=jnp.zeros((N, TIME)))
     padded = Chunks(*(jnp.concatenate(pair, axis) for pair in zip(DATA, noise, strict=True)))
-    value, same = (float(compiled_loss(graph, params, traced, data)) for data in (DATA, padded))
+    value, same = (float(compiled_loss(graph, params, traced, data)[0]) for data in (DATA, padded))
     assert same == pytest.approx(value, abs=1e-6)
 
 
 def test_a_batch_without_a_counted_step_has_no_loss() -> None:
-    graph, params, traced = split(RecurrentNetwork(plain(), INPUTS, OUTPUTS, 0))
-    assert float(compiled_loss(graph, params, traced, DATA._replace(mask=jnp.zeros((N, TIME))))) == 0.0
+    graph, params, traced = split(RecurrentNetwork(plain(), TaskShape(INPUTS, OUTPUTS), 0))
+    assert float(compiled_loss(graph, params, traced, DATA._replace(mask=jnp.zeros((N, TIME))))[0]) == 0.0
 
 
 def test_a_compressed_network_learns() -> None:
@@ -201,12 +203,12 @@ def test_a_compressed_network_learns() -> None:
 
 def test_blocks_that_are_not_zero_are_counted_as_by_hand() -> None:
     hidden = 20  # no multiple of 8 or 16
-    model = RecurrentNetwork(Network(hidden=hidden, layers=2, state_threshold=0.2), INPUTS, OUTPUTS, 0)
-    _, states = nnx.jit(lambda model, x: model(x))(model, DATA.x.swapaxes(0, 1))
-    prediction = predict(*split(model), DATA.x)
+    model = RecurrentNetwork(Network(hidden=hidden, layers=2, state_threshold=0.2), TaskShape(INPUTS, OUTPUTS), 0)
+    _, states, _ = nnx.jit(lambda model, x: model(x))(model, DATA.x.swapaxes(0, 1))
+    prediction = predict(*split(model), DATA.x, DATA.y, None, False)
     for layer, h in zip(prediction.nonzero_blocks, states, strict=True):
         assert (np.asarray(h) == 0).any()
         for block, found in zip(ACTIVITY_BLOCKS, layer, strict=True):
             starts = range(0, hidden, block)
             expected = sum(np.asarray(h)[..., start : start + block].any(-1).astype(int) for start in starts)
-            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(found, expected.T)

@@ -1,18 +1,18 @@
 """Training on a task, from a recipe to weights, and networks made from weights again."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from codesign import tasks
 from codesign.compression import BlockCirculant, CoarseGrain
-from codesign.design import ACTIVITY_BLOCKS, Kernel, Network, Recipe, TaskRef
+from codesign.design import ACTIVITY_BLOCKS, Kernel, Network, Recipe
 from codesign.errors import TrainingError
 from codesign.training import Evaluation, Trained, evaluate, restore, splits, train
 from codesign.training.step import predict, split
 from codesign.training.trainer import flat
 
-TASK = TaskRef(name="ru_phones", subset="mini")
+TASK = tasks.find("ru_phones", subset="mini")
 RECIPE = Recipe(epochs=1)
 SEED = 3
 COARSE = CoarseGrain(level1_block=4, level1_keep=0.5, level2_block=2, level2_keep=0.5)
@@ -70,8 +70,10 @@ def test_a_restored_network_holds_the_weights_and_draws_its_structure_again(trai
 
 
 def test_restored_networks_predict_the_same(trained: Trained) -> None:
-    x = jnp.asarray(splits(TASK).validation.x)
-    first, again = (predict(*split(restore(NETWORK, TASK, SEED, trained.weights)), x) for _ in range(2))
+    data = splits(TASK).validation
+    first, again = (
+        predict(*split(restore(NETWORK, TASK, SEED, trained.weights)), data.x, data.y, None, True) for _ in range(2)
+    )
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -83,11 +85,11 @@ def test_another_seed_restores_another_network(trained: Trained, evaluation: Eva
 
 def test_activity_is_a_histogram_of_counted_steps(trained: Trained, evaluation: Evaluation) -> None:
     data = splits(TASK).validation
-    prediction = predict(*split(restore(NETWORK, TASK, SEED, trained.weights)), jnp.asarray(data.x))
+    prediction = predict(*split(restore(NETWORK, TASK, SEED, trained.weights)), data.x, data.y, None, False)
     (histograms,) = evaluation.activity
     assert tuple(histograms) == ACTIVITY_BLOCKS
     for block, counts in zip(ACTIVITY_BLOCKS, prediction.nonzero_blocks[0], strict=True):
-        seen = np.asarray(counts).T[data.mask > 0]
+        seen = np.asarray(counts)[data.mask > 0]
         expected = [float(np.mean(seen == n)) for n in range(-(-8 // block) + 1)]
         np.testing.assert_allclose(histograms[block], expected, atol=1e-12)
 

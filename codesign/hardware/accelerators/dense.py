@@ -34,9 +34,14 @@ def _kernels(workload: Workload) -> dict[str, list[Product]]:
     }
 
 
+def _chunks(product: Product, n_pe: Array) -> Array:
+    """Chunks of P rows; the rows of all gates share chunks."""
+    return np.asarray(np.ceil(product.gates * product.padded_rows / n_pe), np.float64)
+
+
 def _passes(product: Product, n_pe: Array) -> Array:
-    """Cycles in which a column meets a chunk of P rows; the rows of all gates share chunks."""
-    return np.asarray(np.ceil(product.gates * product.padded_rows / n_pe) * product.row_macs, np.float64)
+    """Cycles in which a column meets a chunk."""
+    return _chunks(product, n_pe) * product.columns
 
 
 def _cycles(workload: Workload, n_pe: Array) -> Parts:
@@ -52,17 +57,18 @@ def _cycles(workload: Workload, n_pe: Array) -> Parts:
 
 def _memories(workload: Workload, n_pe: Array) -> dict[str, Memory]:
     memories = {
-        name: Memory(n_pe * products[0].word_length, np.sum([_passes(p, n_pe) for p in products], axis=0))
+        name: Memory(n_pe * products[0].word_length, np.sum([_chunks(p, n_pe) * p.row_macs for p in products], axis=0))
         for name, products in _kernels(workload).items()
     }
-    n_activations = workload.layers[0].input_kernel.cols + 2 * workload.hidden * len(workload.layers)
+    x = workload.layers[0].input_kernel
+    n_activations = (0 if x.one_hot else x.cols) + 2 * workload.hidden * len(workload.layers)
     one = np.ones_like(n_pe)
     memories["activations"] = Memory(workload.activation_bits * one, n_activations * one)
     return memories | step_memories(workload, n_pe)
 
 
 def _kernel_energy(workload: Workload, n_pe: Array, memories: dict[str, Memory], operations: Operations) -> Parts:
-    """Each weight is read once a step, each activation once a pass."""
+    """Each weight that a step needs is read once, each activation once a pass."""
     bits, accumulator = workload.activation_bits, accumulator_bits(workload)
     activation_j = bits * operations.read_j(memories["activations"].bits)
     parts: Parts = {}
@@ -71,7 +77,7 @@ def _kernel_energy(workload: Workload, n_pe: Array, memories: dict[str, Memory],
         mac_j = operations.multiply_j(word_length, bits) + operations.add_j(accumulator)
         weight_j = word_length * operations.read_j(memories[name].bits)
         parts[f"{name}_macs"] = np.full_like(n_pe, sum(p.macs for p in products) * mac_j)
-        parts[f"{name}_weights"] = sum(p.n_words for p in products) * weight_j
+        parts[f"{name}_weights"] = sum(p.n_words * p.columns // p.row_macs for p in products) * weight_j
         parts[f"{name}_activations"] = np.sum([_passes(p, n_pe) for p in products], axis=0) * activation_j
     return parts
 

@@ -107,11 +107,13 @@ def accumulator_bits(workload: Workload) -> int:
 
 
 def step_memories(workload: Workload, n_pe: Array) -> dict[str, Memory]:
-    """Biases, cell states, activation tables and the head's weights, of which a word feeds all lanes."""
+    """Embeddings, biases, cell states, activation tables, the head's weights (a word of these feeds all lanes)."""
     one, head = np.ones_like(n_pe), workload.head
     table_words, table_bits = _table(workload)
     n_states = workload.hidden * len(workload.layers) if workload.cell == "lstm" else 0
-    return {
+    embedding = workload.embedding_word_length
+    table = {"embedding": Memory(embedding * one, workload.embedding_words * one)} if workload.embedding else {}
+    return table | {
         "biases": Memory(
             workload.layers[0].bias_bits * one,
             (sum(layer.n_biases for layer in workload.layers) + head.rows) * one,
@@ -130,7 +132,7 @@ def _table(workload: Workload) -> tuple[int, int]:
 
 
 def step_energy(workload: Workload, memories: dict[str, Memory], operations: Operations) -> Parts:
-    """Energy of everything in a step but the kernels: biases, element-wise work, look-ups, head [J]."""
+    """Energy of everything in a step but the kernels: embedding, biases, element-wise work, look-ups, head [J]."""
     bits, layers, head = workload.activation_bits, workload.layers, workload.head
     accumulator = accumulator_bits(workload)
     read_j = {name: operations.read_j(memory.bits / memory.copies) for name, memory in memories.items()}
@@ -141,7 +143,9 @@ def step_energy(workload: Workload, memories: dict[str, Memory], operations: Ope
     additions = sum(layer.additions for layer in layers)
     lookup_j = operations.multiply_j(SLOPE_BITS, bits) + operations.add_j(bits + GUARD_BITS)
     state_words = 2 if workload.cell == "lstm" else 0
-    return {
+    entry_bits = workload.embedding * workload.embedding_word_length
+    table = {"embedding": entry_bits * read_j["embedding"]} if workload.embedding else {}
+    return table | {
         "biases": n_biases * (layers[0].bias_bits * read_j["biases"] + operations.add_j(accumulator)),
         "element_wise": np.full_like(
             read_j["biases"],

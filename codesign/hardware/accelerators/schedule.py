@@ -57,7 +57,8 @@ def stream_layer(workload: Workload, index: int) -> Stream:
     blocks, shares = np.array([h.row_macs // h.block_size]), np.ones(1)
     scan = 0
     if skips:
-        scan = (0 if x.structure == "coarse_grain" else x.row_macs // x.block_size) + int(blocks[0]) + 1
+        known = x.structure == "coarse_grain" or x.one_hot  # which columns of x are needed
+        scan = (0 if known else x.row_macs // x.block_size) + int(blocks[0]) + 1
     if skips and workload.activity is not None and h.block_size in workload.activity[index]:
         shares = np.array(workload.activity[index][h.block_size])
         blocks = np.arange(len(shares))
@@ -65,9 +66,9 @@ def stream_layer(workload: Workload, index: int) -> Stream:
     passes = PASSES[workload.cell]
     recurrent = [uses_h * h.block_size * np.maximum(blocks, 0 if uses_x else 1) for uses_x, uses_h in passes]
     uses = np.array([uses_x for uses_x, _ in passes])
-    lengths = uses[:, None] * x.row_macs + np.stack(recurrent)
+    lengths = uses[:, None] * x.columns + np.stack(recurrent)
     mean = float((np.sum(recurrent, axis=0) * shares).sum())
-    return Stream(lengths.astype(np.float64), shares, float(uses.sum() * x.row_macs), mean, scan)
+    return Stream(lengths.astype(np.float64), shares, float(uses.sum() * x.columns), mean, scan)
 
 
 def step_cycles(workload: Workload, streams: list[Stream], n_pe: Array) -> Parts:
@@ -83,7 +84,7 @@ def step_cycles(workload: Workload, streams: list[Stream], n_pe: Array) -> Parts
         # the last pass of a step waits for nothing
         waits = n_chunks * sum(idle) - idle[-1]
         parts["drain"] = parts["drain"] + waits + n_pe + PIPELINE
-    head_columns = workload.head.row_macs
+    head_columns = workload.head.columns
     n_head = np.ceil(workload.head.rows / n_pe)
     wait = np.maximum(0, n_pe - head_columns)
     return parts | {"head": n_head * (head_columns + wait) - wait + n_pe + PIPELINE}

@@ -51,7 +51,8 @@ def _memories(workload: Workload, n_pe: Array) -> dict[str, Memory]:
         kernels = {"kernels": kernels["input_kernel"] + kernels["recurrent_kernel"]}
     x, h = workload.layers[0].input_kernel, workload.layers[0].recurrent_kernel
     register = max(x.block_size, h.block_size)
-    n_activations = x.padded_cols + 2 * sum(layer.recurrent_kernel.padded_cols for layer in workload.layers)
+    n_inputs = 0 if x.one_hot else x.padded_cols
+    n_activations = n_inputs + 2 * sum(layer.recurrent_kernel.padded_cols for layer in workload.layers)
     one = np.ones_like(n_pe)
     weights = {name: _rom(products, n_pe) for name, products in kernels.items()}
     selectors = [p for p in workload.products if p.structure == "coarse_grain"]
@@ -169,6 +170,7 @@ def _unproven(workload: Workload, technology: Technology) -> tuple[str, ...]:
         "the GRU has no RTL; its cycles follow by the same counting": workload.cell == "gru",
         "further layers have no RTL; they are counted one after another": len(workload.layers) > 1,
         "two kernels of different structure or word length have no RTL": not _shared(layer),
+        "a token's column has no RTL; it is counted as a block of columns at a known place": layer.input_kernel.one_hot,
         "LUT and FF come from synthesis without place and route": isinstance(technology, FpgaPart),
         "LUT and FF were fitted on the 7-series and not checked on another family": (
             isinstance(technology, FpgaPart) and technology.family != "7-series"
