@@ -1,7 +1,7 @@
 # make demo    install, search on the shipped speech data, print the front, write the report (a few minutes)
 # make test    every test that is not marked slow
 # make lint    style, types, import contracts
-# make bench   rewrite results/reference (about an hour)
+# make bench   rewrite results/reference (some hours)
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -41,3 +41,4 @@ bench: $(VENV)/installed-test
 	$(BIN)/python -m benchmarks.demo
 	$(BIN)/python -m benchmarks.block_size
 	$(BIN)/python -m benchmarks.compiled_step
+	$(BIN)/python -m benchmarks.tasks

@@ -31,6 +31,9 @@ from codesign.training.step import Chunks
 
 OUTPUT = Path(__file__).parent.parent / "results" / "reference" / "tasks"
 SEEDS = (0, 1, 2)
+CLIPS_NOTE = (
+    "The clips are made anew in every process, which takes some seconds; a study of many trainings pays that once"
+)
 HAPT_NOTE = (
     "The aim's run trained on 21 people; here 5 of them validate. Trained on all 21 (6 epochs, rate 0.01, three seeds) "
     "the same network has 9.5 % (10.3, 8.6, 9.7)"
@@ -117,6 +120,7 @@ def rows() -> list[Row]:
             find("moving_fashion"),
             {"cell": "lstm", "hidden": 16},
             Recipe(epochs=12, batch_size=16, learning_rate=0.001),
+            note=CLIPS_NOTE,
         ),
     ]
 
@@ -201,7 +205,7 @@ def summarise(row: Row, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "aim": row.aim,
         "met": None if row.aim is None else error <= row.aim,
         "seconds": mean(run["seconds"] for run in runs),
-        "data_share": max(run["data_share"] for run in runs),
+        "data_share": mean(run["data_share"] for run in runs),
         "other_test": {name: mean(run["metrics_test"][name] for run in runs) for name in sorted(others)},
         "data": runs[0]["data"],
         "note": row.note,
@@ -216,7 +220,7 @@ def markdown(summaries: list[tuple[Metric, dict[str, Any]]]) -> str:
         "`python -m benchmarks.tasks`: one dense float network for each built-in task, mean and standard deviation",
         f"of {len(SEEDS)} seeds on test data. Trivial: the best answer that ignores the input. Aim: a single untuned",
         "run of a prototype. Data: share of the time that reading, cutting and gathering data takes (aim: below",
-        f"{LIMIT:.0%}), the first reading included. Seconds are wall time beside whatever else the machine did.",
+        f"{LIMIT:.0%}), as if every training read them anew. Seconds are wall time beside whatever else ran there.",
         "",
         "| task | error is | trivial | network | parameters | epochs | test | aim | s a training | data, % |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -265,9 +269,11 @@ def main() -> None:
         known.append(measure(row, seed))
         if not options.quick:
             write({"rows": [row for _, row in summaries(rows(), known)], "runs": known})
-    table = markdown(summaries(chosen if options.quick else rows(), known))
+    found = summaries(chosen if options.quick else rows(), known)
+    table = markdown(found)
     print(table)
     if not options.quick:
+        write({"rows": [row for _, row in found], "runs": known})
         OUTPUT.with_suffix(".md").write_text(table)
 
 
