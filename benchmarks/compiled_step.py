@@ -21,7 +21,6 @@ import jax.numpy as jnp
 from codesign import tasks
 from codesign.design import Fixed, Kernel, Network, Recipe
 from codesign.models import CompressedKernel
-from codesign.numerics.weight_formats import quantize_words
 from codesign.training import build, training_chunks
 from codesign.training.step import ADAM, Chunks, Member, Settings, _epoch, split
 
@@ -32,9 +31,9 @@ ROUNDS = 15
 AIM = 1.05
 
 
-def dense_matrix(kernel: CompressedKernel) -> jax.Array:
+def dense_matrix(kernel: CompressedKernel, key: jax.Array | None = None) -> jax.Array:
     """The kernel when it can only be dense: no indices, no mask."""
-    words = quantize_words(kernel.words[...], kernel.live[...], kernel.bits[...])
+    words = kernel.written(key)
     cols, rows = kernel.ids.shape
     return words.reshape(rows, cols).T
 
@@ -42,7 +41,7 @@ def dense_matrix(kernel: CompressedKernel) -> jax.Array:
 def member(network: Network, seed: int) -> tuple[Any, Member]:
     """Static graph and a fresh member."""
     graph, params, traced = split(build(network, TASK, seed))
-    settings = Settings(*(jnp.float32(value) for value in (0.01, 1000.0, 0.1, 1.0)))
+    settings = Settings(*(jnp.float32(value) for value in (0.01, 1000.0, 0.1, 1.0, 0.0)))
     return graph, Member(params, traced, ADAM.init(params), jax.random.key(seed), jnp.int32(0), settings)
 
 

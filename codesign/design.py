@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
-from codesign.compression import STRUCTURES, Dense, Structure
+from codesign.compression import STRUCTURES, TENSOR_STRUCTURES, Dense, Structure, TensorStructure
 from codesign.errors import unknown
 
 
@@ -66,6 +66,42 @@ class Fixed(Spec):
         return self.bits
 
 
+class PowerOfTwo(Spec):
+    """Zero or a signed power of two: the sign and one of 2^(bits-1) - 1 exponents; products are shifts."""
+
+    kind: Literal["power_of_two"] = "power_of_two"
+    bits: int = Field(default=4, ge=2, le=8)
+
+    @property
+    def word_length(self) -> int:
+        """Stored bits of a word."""
+        return self.bits
+
+
+class Binary(Spec):
+    """One constant with a sign, drawn anew for every batch in training where `stochastic`."""
+
+    kind: Literal["binary"] = "binary"
+    stochastic: bool = True
+
+    @property
+    def word_length(self) -> int:
+        """Stored bits of a word."""
+        return 1
+
+
+class Ternary(Spec):
+    """Zero or one constant with a sign, drawn anew for every batch in training where `stochastic`."""
+
+    kind: Literal["ternary"] = "ternary"
+    stochastic: bool = True
+
+    @property
+    def word_length(self) -> int:
+        """Stored bits of a word."""
+        return 2
+
+
 class Exact(Spec):
     """The sigmoid and tanh themselves."""
 
@@ -79,15 +115,56 @@ class PiecewiseLinear(Spec):
     segments: int = Field(default=32, ge=2, le=256)
 
 
-NUMBER_FORMATS: dict[str, type[BaseModel]] = {"float": Float, "fixed": Fixed}
-ACTIVATION_FUNCTIONS: dict[str, type[BaseModel]] = {"exact": Exact, "piecewise_linear": PiecewiseLinear}
+class Hard(Spec):
+    """Clipped lines that need a shift only: sigmoid(z) = clip(z/4 + 1/2, 0, 1), tanh(z) = clip(z, -1, 1)."""
 
-_STRUCTURE = Family("structure", STRUCTURES)
+    kind: Literal["hard"] = "hard"
+
+
+NUMBER_FORMATS: dict[str, type[BaseModel]] = {"float": Float, "fixed": Fixed}
+WEIGHT_FORMATS: dict[str, type[BaseModel]] = {
+    **NUMBER_FORMATS,
+    "power_of_two": PowerOfTwo,
+    "binary": Binary,
+    "ternary": Ternary,
+}
+ACTIVATION_FUNCTIONS: dict[str, type[BaseModel]] = {"exact": Exact, "piecewise_linear": PiecewiseLinear, "hard": Hard}
+
+
+class NoBatchNorm(Spec):
+    """No normalisation in the cell."""
+
+    kind: Literal["none"] = "none"
+
+
+class PerStep(Spec):
+    """Constants of their own for each of the first `steps` steps of a sequence; later steps share the last's."""
+
+    kind: Literal["per_step"] = "per_step"
+    steps: int = Field(default=100, ge=1, le=4096)
+
+
+class Frozen(Spec):
+    """One set of constants for all steps: one scale and one shift for each gate output."""
+
+    kind: Literal["frozen"] = "frozen"
+
+
+BATCH_NORMS: dict[str, type[BaseModel]] = {"none": NoBatchNorm, "per_step": PerStep, "frozen": Frozen}
+
+_STRUCTURE = Family("structure", {**STRUCTURES, **TENSOR_STRUCTURES})
 _FORMAT = Family("number format", NUMBER_FORMATS)
+_WEIGHT_FORMAT = Family("weight format", WEIGHT_FORMATS)
 _FUNCTION = Family("activation function", ACTIVATION_FUNCTIONS)
-AnyStructure = Annotated[Structure, _STRUCTURE, BeforeValidator(_STRUCTURE.parse), SerializeAsAny()]
+AnyStructure = Annotated[Structure | TensorStructure, _STRUCTURE, BeforeValidator(_STRUCTURE.parse), SerializeAsAny()]
 NumberFormat = Annotated[Float | Fixed, _FORMAT, BeforeValidator(_FORMAT.parse)]
-ActivationFunction = Annotated[Exact | PiecewiseLinear, _FUNCTION, BeforeValidator(_FUNCTION.parse)]
+WeightFormat = Annotated[
+    Float | Fixed | PowerOfTwo | Binary | Ternary, _WEIGHT_FORMAT, BeforeValidator(_WEIGHT_FORMAT.parse)
+]
+ActivationFunction = Annotated[Exact | PiecewiseLinear | Hard, _FUNCTION, BeforeValidator(_FUNCTION.parse)]
+
+_BATCH_NORM = Family("batch normalisation", BATCH_NORMS)
+BatchNorm = Annotated[NoBatchNorm | PerStep | Frozen, _BATCH_NORM, BeforeValidator(_BATCH_NORM.parse)]
 
 GATES = {"lstm": 4, "gru": 3}
 """Gates a cell computes: i, f, g, o for the LSTM; r, z, n for the GRU."""
@@ -104,7 +181,7 @@ class Kernel(Spec):
     """One weight matrix per gate: its structure and how its words are written."""
 
     structure: AnyStructure = Dense()
-    weights: NumberFormat = Fixed(bits=8)
+    weights: WeightFormat = Fixed(bits=8)
 
 
 class Network(Spec):
@@ -112,12 +189,19 @@ class Network(Spec):
 
     `activations` is the word length of the input x, the state h and the gate outputs, all within
     [-1, 1). Entries of h smaller than `state_threshold` are zero wherever h enters a product. A token
-    enters as a trained vector of `embedding` entries, or one-hot where that is 0.
+    enters as a trained vector of `embedding` entries, or one-hot where that is 0. An LSTM may have
+    peepholes and a `projection` that shortens its state (0: none), or else batch normalisation in the cell,
+    as a GRU may. `state_sparsity` above zero is a share of zeros in the state that training reaches by
+    raising the threshold; `state_threshold` then only is where it begins.
     """
 
     cell: Literal["lstm", "gru"] = "gru"
     layers: int = Field(default=1, ge=1, le=3)
     hidden: int = Field(default=64, ge=4, le=4096)
+    projection: int = Field(default=0, ge=0, le=4096)
+    projection_kernel: Kernel = Kernel()
+    peephole: bool = False
+    batch_norm: BatchNorm = NoBatchNorm()
     embedding: int = Field(default=0, ge=0, le=4096)
     embedding_weights: NumberFormat = Fixed(bits=8)
     input_kernel: Kernel = Kernel()
@@ -126,6 +210,23 @@ class Network(Spec):
     activations: NumberFormat = Fixed(bits=8)
     activation_function: ActivationFunction = Exact()
     state_threshold: float = Field(default=0.0, ge=0.0, lt=1.0)
+    state_sparsity: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+    @property
+    def contradiction(self) -> str | None:
+        """Why no such network exists; a search refuses it, with this reason."""
+        if self.cell == "gru" and (self.projection or self.peephole):
+            return "projection and peephole belong to the LSTM; leave them out or use cell = 'lstm'"
+        if self.batch_norm.kind != "none" and (self.projection or self.peephole):
+            return "batch_norm cannot be combined with projection or peephole; leave one out"
+        if self.projection >= self.hidden:
+            return f"projection must be smaller than hidden = {self.hidden}, got {self.projection}"
+        return None
+
+    @property
+    def state(self) -> int:
+        """Length of a layer's state h, which the recurrent kernel and the next layer see."""
+        return self.projection or self.hidden
 
 
 class Recipe(Spec):
@@ -134,6 +235,11 @@ class Recipe(Spec):
     `learning_rate` is meant for 64 hidden units and is scaled by sqrt(64 / hidden): what trains 32
     units best makes 256 diverge, and a search over sizes must not favour one by its learning rate.
     `sequence_length` is the steps of a training piece; sequences with one label are never cut.
+
+    Before its `epochs` a network may be trained dense for `dense_epochs`, and then toward its structure by
+    ADMM for `admm_epochs`, with a penalty `admm_rho` that grows by `admm_growth` every epoch; what follows
+    starts from the projection. Each phase has a warm-up and a cosine of its own, every phase but the first
+    with `later_rate` times the learning rate.
     """
 
     epochs: int = Field(default=10, ge=1)
@@ -142,6 +248,11 @@ class Recipe(Spec):
     learning_rate: float = Field(default=0.02, gt=0.0)
     warmup: float = Field(default=0.1, ge=0.0, lt=1.0)
     max_gradient_norm: float = Field(default=1.0, gt=0.0)
+    dense_epochs: int = Field(default=0, ge=0)
+    admm_epochs: int = Field(default=0, ge=0)
+    admm_rho: float = Field(default=1e-3, gt=0.0)
+    admm_growth: float = Field(default=1.0, ge=1.0)
+    later_rate: float = Field(default=0.5, gt=0.0, le=1.0)
 
     def peak_learning_rate(self, hidden: int) -> float:
         """Highest learning rate for a network of so many hidden units."""

@@ -37,7 +37,10 @@ def structure(*options: Any) -> dict[str, Any]:
     return {"input_kernel": {"structure": list(options)}}
 
 
-RECIPE_KEYS = "batch_size, epochs, learning_rate, max_gradient_norm, sequence_length, warmup"
+RECIPE_KEYS = (
+    "admm_epochs, admm_growth, admm_rho, batch_size, dense_epochs, epochs, later_rate, learning_rate, "
+    "max_gradient_norm, sequence_length, warmup"
+)
 STRUCTURE = "top.input_kernel.structure"
 
 FAULTS: dict[str, tuple[type[BaseModel], Any, str]] = {
@@ -121,7 +124,7 @@ FAULTS: dict[str, tuple[type[BaseModel], Any, str]] = {
         Network,
         structure("dense", "block_circulent"),
         f"{STRUCTURE}: unknown structure 'block_circulent'; did you mean 'block_circulant'? "
-        "Known: block_circulant, coarse_grain, dense",
+        "Known: block_circulant, coarse_grain, dense, hierarchical_tucker, tensor_train",
     ),
     "unknown format": (
         Network,

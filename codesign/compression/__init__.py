@@ -1,9 +1,16 @@
-"""Kernel structures, one to a file. To add one: its file, a line in `STRUCTURES`, a golden test."""
+"""Kernel structures, one to a file. To add one: its file, a line in `STRUCTURES`, a golden test.
+
+`STRUCTURES` are words gathered through indices, each gate for itself; `TENSOR_STRUCTURES` are
+networks of small factors that all gates of a kernel share.
+"""
 
 from codesign.compression.block_circulant import BlockCirculant
 from codesign.compression.coarse_grain import CoarseGrain
 from codesign.compression.dense import Dense
+from codesign.compression.hierarchical_tucker import HierarchicalTucker
 from codesign.compression.structure import Counts, Layout, Structure
+from codesign.compression.tensor import TensorCounts, TensorNetwork, TensorStructure
+from codesign.compression.tensor_train import TensorTrain
 
 STRUCTURES: dict[str, type[Structure]] = {
     "dense": Dense,
@@ -11,4 +18,23 @@ STRUCTURES: dict[str, type[Structure]] = {
     "coarse_grain": CoarseGrain,
 }
 
-__all__ = ["STRUCTURES", "BlockCirculant", "CoarseGrain", "Counts", "Dense", "Layout", "Structure"]
+TENSOR_STRUCTURES: dict[str, type[TensorStructure]] = {
+    "hierarchical_tucker": HierarchicalTucker,
+    "tensor_train": TensorTrain,
+}
+
+__all__ = [
+    "STRUCTURES",
+    "TENSOR_STRUCTURES",
+    "BlockCirculant",
+    "CoarseGrain",
+    "Counts",
+    "Dense",
+    "HierarchicalTucker",
+    "Layout",
+    "Structure",
+    "TensorCounts",
+    "TensorNetwork",
+    "TensorStructure",
+    "TensorTrain",
+]

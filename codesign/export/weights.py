@@ -1,9 +1,18 @@
 """Weights as hardware stores them: whole numbers, and one power-of-two exponent a tensor.
 
-A tensor's value is integer * 2^exponent. Written are the words that the structure stores, in its order
-(those that only pad a block are zero), not the padding of the training form; words of 8 bits and fewer
-take a byte each. Random structure comes as its mask, bits packed, so that nobody needs our random
-numbers to place the words: row by row, each row's words by ascending column.
+`NAME.words` holds the words that the structure stores, in its order (those that only pad a block are
+zero), not the padding of the training form; of a tensor structure the factors one after the other, each
+in C order. By weight format, with e the tensor's entry in the table `exponents` of the metadata:
+
+    float             float32, as they are
+    fixed             n * 2^e; n in int8 up to 8 bits, else in int16
+    power_of_two      int8 code: 0, or the sign times (exponent - e + 1), e the smallest exponent in use
+    binary, ternary   int8 -1, 0 or +1, times the float32 number in `NAME.scale`
+
+Biases and peepholes are fixed, 16 bits, or float beside a float kernel. Thresholds, and scales, shifts and
+constants of batch normalisation, are float32 as they are. Random structure comes as its mask, bits packed
+(`NAME.mask`), so that nobody needs our random numbers to place the words: row by row, each row's words by
+ascending column.
 """
 
 import json
@@ -18,49 +27,52 @@ from numpy.typing import NDArray
 from codesign.design import Network
 from codesign.errors import DataError
 from codesign.models import CompressedKernel, RecurrentNetwork
+from codesign.models.kernel import StoredWords
+from codesign.models.recurrent import AnyKernel
 from codesign.numerics.fixed_point import to_integer
-from codesign.numerics.weight_formats import BIAS_BITS, best_exponent
+from codesign.numerics.weight_formats import BIAS_BITS, Code, best_exponent, exponent_range
 from codesign.tasks import Task
 from codesign.training import Weights, build, restore
+from codesign.training.step import split
+from codesign.training.trainer import flat
 
 FORMAT = "codesign weights 1"
+SIGNS = (Code.BINARY, Code.TERNARY)
+"""Formats of one constant, times -1, 0 or +1."""
 
 
-def kernels(model: RecurrentNetwork) -> dict[str, CompressedKernel]:
+def kernels(model: RecurrentNetwork) -> dict[str, AnyKernel]:
     """Every kernel of a network by dotted name, input to output."""
-    named = {"embedding": model.embedding} if model.embedding is not None else {}
+    first = {"embedding": model.embedding} if model.embedding is not None else {}
+    return {**first, **model.kernels(), "head": model.head}
+
+
+def biases(model: RecurrentNetwork) -> dict[str, AnyKernel]:
+    """By dotted name of every bias and all peepholes: the kernel to whose products they are added."""
+    named: dict[str, AnyKernel] = {}
     for index, layer in enumerate(model.layers):
-        named[f"layers.{index}.input_kernel"] = layer.input_kernel
-        named[f"layers.{index}.recurrent_kernel"] = layer.recurrent_kernel
-    return named | {"head": model.head}
-
-
-def biases(model: RecurrentNetwork) -> dict[str, tuple[NDArray[np.float32], int]]:
-    """Every bias by dotted name, with the word length of the kernel beside it (0 for float)."""
-    named = {
-        f"layers.{index}.bias": (np.asarray(layer.bias[...]), int(layer.input_kernel.bits[...]))
-        for index, layer in enumerate(model.layers)
-    }
-    return named | {"bias": (np.asarray(model.bias[...]), int(model.head.bits[...]))}
+        named[f"layers.{index}.bias"] = layer.input_kernel
+        if layer.peepholes is not None:
+            named[f"layers.{index}.peepholes"] = layer.input_kernel
+    return named | {"bias": model.head}
 
 
 def save_weights(model: RecurrentNetwork, path: Path) -> None:
     """Write a trained network."""
+    rest, exponents = flat(split(model)[1]), dict[str, int]()
     tensors: dict[str, NDArray[np.generic]] = {}
-    exponents: dict[str, int] = {}
     for name, kernel in kernels(model).items():
-        words, live = np.asarray(kernel.words[...]), np.asarray(kernel.live[...])
-        written = _put(exponents, f"{name}.words", words, live, int(kernel.bits[...]))
-        stored = _stored(kernel)
-        memory = np.zeros(int(kernel.n_stored[...]), written.dtype)
-        memory[stored] = written[: len(stored)]
-        tensors[f"{name}.words"] = memory
-        mask = np.asarray(kernel.mask[...]).T > 0
+        del rest[f"{name}.words"]
+        tensors[f"{name}.words"] = _in_memory(kernel, _written(exponents, f"{name}.words", kernel))
+        if _code(kernel) in SIGNS:
+            tensors[f"{name}.scale"] = np.asarray(kernel.scale[...])
+        mask = _mask(kernel)
         if not mask.all():
             tensors[f"{name}.mask"] = _packed(mask)
-    for name, (bias, kernel_bits) in biases(model).items():
-        bits = BIAS_BITS if kernel_bits else 0
-        tensors[name] = _put(exponents, name, bias, np.ones_like(bias), bits)
+    for name, kernel in biases(model).items():
+        bias, bits = rest.pop(name), 0 if _code(kernel) == Code.FLOAT else BIAS_BITS
+        tensors[name] = _fixed(exponents, name, bias, np.ones_like(bias), bits) if bits else bias
+    tensors |= rest
     metadata = {"format": FORMAT, "exponents": json.dumps(exponents)}
     path.write_bytes(safetensors.numpy.save(tensors, metadata))
 
@@ -80,32 +92,65 @@ def load_weights(path: Path, network: Network, task: Task, seed: int) -> Recurre
     if metadata.get("format") != FORMAT:
         raise DataError(f"{path}: is not '{FORMAT}' but {metadata.get('format')!r}; export the design again")
     exponents = json.loads(metadata["exponents"])
-    values = {
-        name: tensor.astype(np.float32) * np.float32(2.0 ** exponents[name]) if name in exponents else tensor
-        for name, tensor in tensors.items()
-        if not name.endswith(".mask")
-    }
     model = build(network, task, seed)
+    params = flat(split(model)[1])
     weights: Weights = {}
+    scales: dict[str, NDArray[np.float32]] = {}
     try:
         for name, kernel in kernels(model).items():
-            memory, n_stored = values[f"{name}.words"], int(kernel.n_stored[...])
-            if len(memory) != n_stored:
-                raise ValueError(f"{name} has {len(memory)} words, not {n_stored}")
-            words = memory[_stored(kernel)]
-            weights[f"{name}.words"] = np.pad(words, (0, kernel.words.shape[0] - len(words)))
-            mask = np.asarray(kernel.mask[...]).T > 0
+            if _code(kernel) in SIGNS:
+                scales[name] = tensors[f"{name}.scale"]
+            memory = _values(tensors, exponents, f"{name}.words", _code(kernel), scales.get(name))
+            weights[f"{name}.words"] = _from_memory(kernel, name, memory)
+            mask = _mask(kernel)
             if f"{name}.mask" in tensors and not np.array_equal(_packed(mask), tensors[f"{name}.mask"]):
                 raise DataError(f"{path}: {name} was drawn with other random positions than numpy draws now")
-        weights |= {name: values[name] for name in biases(model)}
-        return restore(network, task, seed, weights)
+        for name in params.keys() - weights.keys():
+            weights[name] = _values(tensors, exponents, name, Code.FIXED if name in exponents else Code.FLOAT)
+        for name, values in weights.items():
+            if values.shape != params[name].shape:
+                raise ValueError(f"{name} is of shape {values.shape}, not {params[name].shape}")
+        model = restore(network, task, seed, weights)
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path}: does not fit the network of its design.toml ({error})") from None
+    for name, scale in scales.items():
+        kernels(model)[name].scale[...] = jnp.asarray(scale)
+    return model
+
+
+def _code(kernel: StoredWords) -> Code:
+    return Code(int(kernel.code[...]))
+
+
+def _mask(kernel: AnyKernel) -> NDArray[np.bool_]:
+    """(gates * rows, cols) where the kernel may be non-zero; a tensor structure has no such places."""
+    return np.asarray(kernel.mask[...]).T > 0 if isinstance(kernel, CompressedKernel) else np.ones((1, 1), bool)
 
 
 def _packed(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Eight columns to a byte, row by row: safetensors writes memory as it lies, so it must lie in C order."""
     return np.packbits(np.ascontiguousarray(mask), axis=1)
+
+
+def _in_memory(kernel: AnyKernel, written: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Words in the order of the structure's memory."""
+    if not isinstance(kernel, CompressedKernel):
+        return written
+    stored = _stored(kernel)
+    memory = np.zeros(int(kernel.n_stored[...]), written.dtype)
+    memory[stored] = written[: len(stored)]
+    return memory
+
+
+def _from_memory(kernel: AnyKernel, name: str, memory: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Words in the order of training, padded."""
+    n_stored = int(kernel.n_stored[...]) if isinstance(kernel, CompressedKernel) else kernel.words.shape[0]
+    if len(memory) != n_stored:
+        raise ValueError(f"{name} has {len(memory)} words, not {n_stored}")
+    if not isinstance(kernel, CompressedKernel):
+        return memory
+    words = memory[_stored(kernel)]
+    return np.pad(words, (0, kernel.words.shape[0] - len(words)))
 
 
 def _stored(kernel: CompressedKernel) -> NDArray[np.int32]:
@@ -114,12 +159,45 @@ def _stored(kernel: CompressedKernel) -> NDArray[np.int32]:
     return np.asarray(kernel.stored[...])[:n_live]
 
 
-def _put(
+def _written(exponents: dict[str, int], name: str, kernel: StoredWords) -> NDArray[np.generic]:
+    """All words of a kernel as the module's table says; exponents are noted under `name`."""
+    words, live, bits, code = kernel.words[...], kernel.live[...], int(kernel.bits[...]), _code(kernel)
+    if code == Code.FLOAT:
+        return np.asarray(words)
+    if code == Code.FIXED:
+        return _fixed(exponents, name, np.asarray(words), np.asarray(live), bits)
+    written = np.asarray(kernel.written())
+    signs: NDArray[np.int8] = np.sign(written).astype(np.int8)
+    if code in SIGNS:
+        return signs
+    smallest = int(exponent_range(words, live, kernel.bits[...])[0])
+    exponents[name] = smallest
+    exponent = np.frexp(written)[1] - 1
+    codes: NDArray[np.int8] = signs * np.where(signs, exponent - smallest + 1, 0).astype(np.int8)
+    return codes
+
+
+def _fixed(
     exponents: dict[str, int], name: str, values: NDArray[np.float32], live: NDArray[np.float32], bits: int
 ) -> NDArray[np.generic]:
-    """The words as they are written; the exponent of whole numbers is noted under `name`."""
-    if bits == 0:
-        return values
+    """Whole numbers of `bits` bits; their exponent is noted under `name`."""
     exponent = int(best_exponent(jnp.asarray(values), jnp.asarray(live), jnp.int32(bits)))
     exponents[name] = exponent
     return np.asarray(to_integer(jnp.asarray(values), bits, exponent)).astype(np.int8 if bits <= 8 else np.int16)
+
+
+def _values(
+    tensors: dict[str, NDArray[np.generic]],
+    exponents: dict[str, int],
+    name: str,
+    code: Code,
+    scale: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """What a tensor of the file stands for."""
+    stored = tensors[name].astype(np.float32)
+    if code == Code.FIXED:
+        return np.ldexp(stored, exponents[name])
+    if code == Code.POWER_OF_TWO:
+        sizes = np.ldexp(np.float32(1.0), np.abs(stored).astype(np.int32) + exponents[name] - 1)
+        return np.where(stored == 0, np.float32(0.0), np.sign(stored) * sizes)
+    return stored if scale is None else stored * scale

@@ -55,9 +55,13 @@ class Infeasible(IntFlag):
     DSP = 1 << 12
     BRAM18 = 1 << 13
     CLOCK = 1 << 14
+    NETWORK = 1 << 15
+    CELL = 1 << 16
 
 
 SENTENCES: dict[Infeasible, str] = {
+    Infeasible.NETWORK: "there is no such network: {contradiction}",
+    Infeasible.CELL: "{accelerator} has no {cell_part}; leave it out",
     Infeasible.OVERSIZED_BLOCK: (
         "a block of {oversized_block} is larger than the layer; with hidden = {hidden} use at most {largest_block}"
     ),

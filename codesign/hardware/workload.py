@@ -6,11 +6,16 @@ of a layer of H units, gates applied:
     LSTM   c = f * c + i * g,  h = o * tanh(c)             3H multiplications,  H additions, 5H look-ups
     GRU    n = tanh(nx + r * nh),  h = (1 - z) * n + z * h  3H multiplications, 3H additions, 3H look-ups
 
+Peepholes add 3H multiplications and additions. Batch normalisation, frozen, is one multiplication for
+every gate output of either product (its shift is in the bias), and for the LSTM a scale and a shift of c;
+with constants of their own for each step, memory holds as many sets of all of them, of which a step reads one.
+
 The GRU applies r after the product ("reset after"), so its candidate has two biases a unit.
 
 A token enters one-hot, so its product is a look-up of one column of the input kernel; hardware that
 works in circulant blocks reads the block that the column lies in, and static selectors, which cannot
-look one column up, stream all kept ones. An embedded token is a vector as any other, read from a table.
+look one column up, stream all kept ones. A tensor kernel has no columns to look up: it multiplies a token as
+it does any vector. An embedded token is a vector as any other, read from a table.
 """
 
 from dataclasses import dataclass
@@ -18,9 +23,9 @@ from functools import cached_property
 
 import numpy as np
 
-from codesign.compression import BlockCirculant, CoarseGrain, Structure
+from codesign.compression import BlockCirculant, CoarseGrain, Structure, TensorStructure
 from codesign.compression.structure import pad
-from codesign.design import GATES, Activity, Kernel, Network, TaskShape
+from codesign.design import GATES, Activity, Kernel, Network, PerStep, PiecewiseLinear, TaskShape
 from codesign.errors import InputError
 
 FIXED_BIAS_BITS, FLOAT_BIAS_BITS = 16, 32
@@ -45,6 +50,7 @@ class Product:
         block_size: side of the circulant blocks; 1 where there are none.
         level1_block, level2_block: sides of the coarse-grain blocks; None where there are none.
         one_hot: whether its input is a token.
+        misfit: why the structure cannot hold the kernel; the counts then are those of sizes that can.
     """
 
     structure: str
@@ -62,6 +68,7 @@ class Product:
     level1_block: int | None = None
     level2_block: int | None = None
     one_hot: bool = False
+    misfit: str | None = None
 
     @property
     def columns(self) -> int:
@@ -81,15 +88,32 @@ class Product:
 
 @dataclass(frozen=True)
 class Layer:
-    """One recurrent layer; the element-wise counts are those of one step."""
+    """One recurrent layer; the element-wise counts are those of one step.
+
+    `n_biases` are all constants of a step that are no weights: biases, peepholes, scales and shifts.
+    Memory holds `n_bias_sets` sets of them.
+    """
 
     input_kernel: Product
     recurrent_kernel: Product
+    projection: Product | None
     n_biases: int
     bias_bits: int
     multiplications: int
     additions: int
     lookups: int
+    n_bias_sets: int = 1
+
+    @property
+    def kernels(self) -> tuple[Product, ...]:
+        """In the order of use."""
+        projection = () if self.projection is None else (self.projection,)
+        return (self.input_kernel, self.recurrent_kernel, *projection)
+
+    @property
+    def stored_biases(self) -> int:
+        """Words of all sets."""
+        return self.n_biases * self.n_bias_sets
 
 
 @dataclass(frozen=True)
@@ -100,7 +124,11 @@ class Workload:
         activation_bits: word length of x, h and the gate outputs.
         embedding: entries of the vector that stands for a token, 0 where there is none.
         embedding_words, embedding_word_length: stored words of the table, and their bits.
-        segments: of the activation function; None where it is exact.
+        function: kind of the activation function.
+        segments: of the activation function; None where it has none.
+        peephole: whether the gates see c.
+        batch_norm: kind of the normalisation in the cell, "none" where there is none.
+        contradiction: why no such network exists; None for all others.
         skips_state: whether small state entries are zeroed, so that hardware may skip them.
         activity: measured zeros of the state; None before training.
     """
@@ -118,17 +146,23 @@ class Workload:
     embedding: int = 0
     embedding_words: int = 0
     embedding_word_length: int = 0
+    function: str = "piecewise_linear"
+    batch_norm: str = "none"
+    peephole: bool = False
+    contradiction: str | None = None
 
     @cached_property
     def storage(self) -> dict[str, int]:
         """Bits of the whole model by what they store, padding included."""
-        kernels = [kernel for layer in self.layers for kernel in (layer.input_kernel, layer.recurrent_kernel)]
+        kernels = [kernel for layer in self.layers for kernel in layer.kernels]
+        projections = [layer.projection for layer in self.layers if layer.projection is not None]
         return {
             "input_kernel": sum(_bits(layer.input_kernel) for layer in self.layers),
             "recurrent_kernel": sum(_bits(layer.recurrent_kernel) for layer in self.layers),
             "indices": sum(kernel.index_bits for kernel in kernels),
-            "biases": sum(layer.n_biases * layer.bias_bits for layer in self.layers),
+            "biases": sum(layer.stored_biases * layer.bias_bits for layer in self.layers),
             "head": _bits(self.head) + self.head.rows * self.head_bias_bits,
+            **({"projection": sum(map(_bits, projections))} if projections else {}),
             **({"embedding": self.embedding_words * self.embedding_word_length} if self.embedding else {}),
         }
 
@@ -140,8 +174,7 @@ class Workload:
     @property
     def products(self) -> tuple[Product, ...]:
         """All kernels, layer by layer, then the head."""
-        kernels = (kernel for layer in self.layers for kernel in (layer.input_kernel, layer.recurrent_kernel))
-        return (*kernels, self.head)
+        return (*(kernel for layer in self.layers for kernel in layer.kernels), self.head)
 
     @property
     def largest_block(self) -> int:
@@ -172,38 +205,53 @@ def workload(network: Network, shape: TaskShape, activity: Activity | None = Non
     hidden, function = network.hidden, network.activation_function
     head = Kernel(weights=network.head_weights)
     width, one_hot = network.embedding or shape.n_inputs, shape.tokens and not network.embedding
+    layers = tuple(_layer(network, network.state if i else width, i == 0 and one_hot) for i in range(network.layers))
+    misfits = (kernel.misfit for layer in layers for kernel in layer.kernels if kernel.misfit)
     return Workload(
         cell=network.cell,
         hidden=hidden,
-        layers=tuple(_layer(network, hidden if i else width, i == 0 and one_hot) for i in range(network.layers)),
-        head=_product(head, 1, shape.n_outputs, hidden),
+        layers=layers,
+        head=_product(head, 1, shape.n_outputs, network.state),
         head_bias_bits=_bias_bits(head),
         activation_bits=network.activations.word_length,
         activation_format=network.activations.kind,
-        segments=None if function.kind == "exact" else function.segments,
-        skips_state=network.state_threshold > 0,
+        segments=function.segments if isinstance(function, PiecewiseLinear) else None,
+        skips_state=network.state_threshold > 0 or network.state_sparsity > 0,
         activity=activity,
         embedding=network.embedding,
         embedding_words=shape.n_inputs * network.embedding,
         embedding_word_length=network.embedding_weights.word_length,
+        function=function.kind,
+        batch_norm=network.batch_norm.kind,
+        peephole=network.peephole,
+        contradiction=network.contradiction or next(misfits, None),
     )
 
 
 def _layer(network: Network, cols: int, one_hot: bool) -> Layer:
     cell, hidden, gates = network.cell, network.hidden, GATES[network.cell]
+    projection = _product(network.projection_kernel, 1, network.projection, hidden) if network.projection else None
+    peepholes = 3 * network.peephole
+    normalised = network.batch_norm.kind != "none"
+    of_c = normalised and cell == "lstm"
     return Layer(
         input_kernel=_product(network.input_kernel, gates, hidden, cols, one_hot),
-        recurrent_kernel=_product(network.recurrent_kernel, gates, hidden, hidden),
-        n_biases=_BIASES[cell] * hidden,
+        recurrent_kernel=_product(network.recurrent_kernel, gates, hidden, network.state),
+        projection=projection,
+        n_biases=(_BIASES[cell] + peepholes + 2 * gates * normalised + 2 * of_c) * hidden,
         bias_bits=_bias_bits(network.input_kernel),
-        multiplications=_MULTIPLICATIONS[cell] * hidden,
-        additions=_ADDITIONS[cell] * hidden,
+        multiplications=(_MULTIPLICATIONS[cell] + peepholes + 2 * gates * normalised + of_c) * hidden,
+        additions=(_ADDITIONS[cell] + peepholes + of_c) * hidden,
         lookups=_LOOKUPS[cell] * hidden,
+        n_bias_sets=network.batch_norm.steps if isinstance(network.batch_norm, PerStep) else 1,
     )
 
 
 def _product(kernel: Kernel, gates: int, rows: int, cols: int, one_hot: bool = False) -> Product:
-    structure, counts = kernel.structure, kernel.structure.counts(rows, cols)
+    structure = kernel.structure
+    if isinstance(structure, TensorStructure):
+        return _tensor_product(structure, kernel, gates, rows, cols)
+    counts = structure.counts(rows, cols)
     block_size, level1_block, level2_block = _blocks(structure)
     return Product(
         structure=structure.kind,
@@ -224,6 +272,30 @@ def _product(kernel: Kernel, gates: int, rows: int, cols: int, one_hot: bool = F
     )
 
 
+def _tensor_product(structure: TensorStructure, kernel: Kernel, gates: int, rows: int, cols: int) -> Product:
+    """All gates share the factors; the multiplications of one product are spread over its rows."""
+    misfit = None
+    try:
+        counts = structure.counts(gates, rows, cols)
+    except InputError as error:
+        misfit = str(error)
+        counts = structure.model_copy(update={"row_modes": "", "col_modes": ""}).counts(gates, rows, cols)
+    return Product(
+        structure=structure.kind,
+        number_format=kernel.weights.kind,
+        gates=gates,
+        rows=rows,
+        cols=cols,
+        padded_rows=rows,
+        padded_cols=cols,
+        row_macs=-(-counts.macs // (gates * rows)),
+        n_words=counts.n_words,
+        index_bits=0,
+        word_length=kernel.weights.word_length,
+        misfit=misfit,
+    )
+
+
 def _blocks(structure: Structure) -> tuple[int, int | None, int | None]:
     """Circulant block, coarse-grain level-1 block, coarse-grain level-2 block."""
     if isinstance(structure, BlockCirculant):
@@ -238,7 +310,7 @@ def _bits(product: Product) -> int:
 
 
 def _bias_bits(kernel: Kernel) -> int:
-    return FIXED_BIAS_BITS if kernel.weights.kind == "fixed" else FLOAT_BIAS_BITS
+    return FLOAT_BIAS_BITS if kernel.weights.kind == "float" else FIXED_BIAS_BITS
 
 
 def _check_activity(activity: Activity, network: Network) -> None:
@@ -247,7 +319,7 @@ def _check_activity(activity: Activity, network: Network) -> None:
         raise InputError(f"activity must have {network.layers} entries, one a layer, got {len(activity)}")
     for histograms in activity:
         for block, shares in histograms.items():
-            wanted = pad(network.hidden, block) // block + 1
+            wanted = pad(network.state, block) // block + 1
             if len(shares) != wanted:
                 raise InputError(f"activity, block size {block}: needs {wanted} shares, got {len(shares)}")
             if min(shares) < 0 or not np.isclose(sum(shares), 1.0, atol=1e-6):

@@ -2,6 +2,6 @@
 
 from codesign.models.cells import Carry
 from codesign.models.kernel import CompressedKernel, Traced
-from codesign.models.recurrent import RecurrentNetwork
+from codesign.models.recurrent import Mode, Pass, RecurrentNetwork
 
-__all__ = ["Carry", "CompressedKernel", "RecurrentNetwork", "Traced"]
+__all__ = ["Carry", "CompressedKernel", "Mode", "Pass", "RecurrentNetwork", "Traced"]

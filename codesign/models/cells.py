@@ -4,6 +4,10 @@ LSTM, gates in the order i, f, g, o and carry (c, h):
 
     [i f g o] = [s s tanh s](Wx x + Wh h + b);   c = f*c + i*g;   h = o*tanh(c)
 
+with peepholes i and f also see pi*c, pf*c of the step before and o sees po*c of this one; with a
+projection the state is h = Wp (o*tanh(c)), shorter than c (Sak et al., Interspeech 2014; the LSTM of
+E-RNN, HPCA 2019).
+
 GRU, gates in the order r, z, n and carry h (the reset gate acts after the product):
 
     r, z = s(Wx x + Wh h + b);   n = tanh(Wxn x + bn + r*(Whn h + bhn));   h = (1-z)*n + z*h
@@ -18,7 +22,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from codesign.numerics.activations import functions
+from codesign.numerics.activations import Functions
 from codesign.numerics.fixed_point import quantize_unit, straight_through
 
 Carry = tuple[jax.Array, ...]
@@ -30,10 +34,12 @@ class StepWeights:
 
     Attributes:
         input_kernel: (inputs, gates * hidden); None where x is the input's product already.
-        recurrent_kernel: (hidden, gates * hidden).
+        recurrent_kernel: (state, gates * hidden).
         bias: (4 * hidden,); the GRU's last quarter is bhn.
         bits: word length of activations, 0 for float.
         threshold: of the recurrent state.
+        peepholes: (3 * hidden,) of i, f and o; None without.
+        projection: (hidden, state); None where the state is o*tanh(c) itself.
     """
 
     input_kernel: jax.Array | None
@@ -41,6 +47,8 @@ class StepWeights:
     bias: jax.Array
     bits: jax.Array
     threshold: jax.Array
+    peepholes: jax.Array | None = None
+    projection: jax.Array | None = None
 
 
 def sparsify(h: jax.Array, threshold: jax.Array) -> jax.Array:
@@ -48,9 +56,9 @@ def sparsify(h: jax.Array, threshold: jax.Array) -> jax.Array:
     return straight_through(h, jnp.where(jnp.abs(h) >= threshold, h, 0.0))
 
 
-def lstm_step(weights: StepWeights, segments: int, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
+def lstm_step(weights: StepWeights, functions: Functions, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
     """One step; the output is the state as later products see it."""
-    sigmoid, tanh = functions(segments)
+    sigmoid, tanh = functions
     c, h = carry
     h = sparsify(h, weights.threshold)
     if weights.input_kernel is None:
@@ -59,15 +67,23 @@ def lstm_step(weights: StepWeights, segments: int, carry: Carry, x: jax.Array) -
         both = jnp.concatenate([weights.input_kernel, weights.recurrent_kernel])
         z = jnp.concatenate([x, h], axis=-1) @ both + weights.bias
     zi, zf, zg, zo = jnp.split(z, 4, axis=-1)
-    i, f, o = (quantize_unit(sigmoid(gate), weights.bits) for gate in (zi, zf, zo))
+    if weights.peepholes is not None:
+        pi, pf, po = jnp.split(weights.peepholes, 3)
+        zi, zf = zi + pi * c, zf + pf * c
+    i, f = (quantize_unit(sigmoid(gate), weights.bits) for gate in (zi, zf))
     c = f * c + i * quantize_unit(tanh(zg), weights.bits)
+    if weights.peepholes is not None:
+        zo = zo + po * c
+    o = quantize_unit(sigmoid(zo), weights.bits)
     h = quantize_unit(o * quantize_unit(tanh(c), weights.bits), weights.bits)
+    if weights.projection is not None:
+        h = quantize_unit(h @ weights.projection, weights.bits)
     return (c, h), sparsify(h, weights.threshold)
 
 
-def gru_step(weights: StepWeights, segments: int, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
+def gru_step(weights: StepWeights, functions: Functions, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
     """One step; the output is the state as later products see it."""
-    sigmoid, tanh = functions(segments)
+    sigmoid, tanh = functions
     (h,) = carry
     bias, bias_hn = jnp.split(weights.bias, [3 * h.shape[-1]])
     product = x if weights.input_kernel is None else x @ weights.input_kernel

@@ -13,17 +13,22 @@ import numpy as np
 from flax import nnx
 
 from codesign.compression import Layout, Structure
-from codesign.design import Fixed, Float
-from codesign.numerics.weight_formats import BIAS_BITS, quantize_words
+from codesign.design import Binary, Fixed, PowerOfTwo, Ternary, WeightFormat
+from codesign.numerics.weight_formats import BIAS_BITS, Code, WordFormat, quantize_words
 
 
 class Traced(nnx.Variable[jax.Array]):
     """Data of a network that are not trained and must not become constants of the program."""
 
 
-def bits_of(number_format: Float | Fixed) -> int:
-    """Word length as the traced step expects it: 0 for float."""
-    return number_format.bits if isinstance(number_format, Fixed) else 0
+def bits_of(weight_format: WeightFormat) -> int:
+    """Word length as the traced step expects it: 0 where there is none to choose."""
+    return weight_format.bits if isinstance(weight_format, Fixed | PowerOfTwo) else 0
+
+
+def glorot_half(n_inputs: float, n_outputs: int) -> float:
+    """The constant of binary and ternary words: half the bound of Glorot's uniform initial words."""
+    return 0.5 * float(np.sqrt(6.0 / (n_inputs + n_outputs)))
 
 
 def gate_layouts(structure: Structure, gates: int, rows: int, cols: int, seed: int) -> Layout:
@@ -34,15 +39,44 @@ def gate_layouts(structure: Structure, gates: int, rows: int, cols: int, seed: i
     return Layout(ids.astype(np.int32), np.concatenate([y.mask for y in layouts]), int(offsets[-1]))
 
 
-class CompressedKernel(nnx.Module):
+class StoredWords(nnx.Module):
+    """Words of one format: float masters, and what memory holds of them."""
+
+    def hold(self, words: jax.Array, live: jax.Array, weight_format: WeightFormat, scale: float) -> None:
+        """Take masters.
+
+        Args:
+            words: (n,) masters.
+            live: (n,) 1 where a word is used, 0 in padding.
+            scale: the constant of binary and ternary words.
+        """
+        self.words = nnx.Param(words)
+        self.live = Traced(live)
+        self.code = Traced(jnp.asarray(Code[weight_format.kind.upper()], jnp.int32))
+        self.bits = Traced(jnp.asarray(bits_of(weight_format), jnp.int32))
+        self.scale = Traced(jnp.asarray(scale, jnp.float32))
+        self.stochastic: bool = isinstance(weight_format, Binary | Ternary) and weight_format.stochastic
+
+    def written(self, key: jax.Array | None = None) -> jax.Array:
+        """(n,) words as memory holds them.
+
+        Args:
+            key: draws stochastic words, one draw for each; None decides them.
+        """
+        word_format = WordFormat(self.code[...], self.bits[...], self.scale[...])
+        return quantize_words(self.words[...], self.live[...], word_format, key if self.stochastic else None)
+
+
+class CompressedKernel(StoredWords):
     """The matrices of all gates of one kernel.
 
     Args:
         structure: of each gate's (rows, cols) matrix.
-        number_format: of the stored words.
+        weight_format: of the stored words.
         gates, rows, cols: the kernel is used as (cols, gates * rows).
         key: draws the words, uniform in +-sqrt(gain * 3 / non-zeros of a row), so that a row's output
-            has variance gain times the mean square of its input, whatever the structure.
+            has variance gain times the mean square of its input, whatever the structure; the masters
+            of binary and ternary words in twice their constant.
         seed: draws what the structure leaves to chance.
         gain: see key.
         always_dense: whether no other structure is ever meant, which saves the gather.
@@ -51,7 +85,7 @@ class CompressedKernel(nnx.Module):
     def __init__(
         self,
         structure: Structure,
-        number_format: Float | Fixed,
+        weight_format: WeightFormat,
         *,
         gates: int,
         rows: int,
@@ -68,30 +102,32 @@ class CompressedKernel(nnx.Module):
         live_ids = np.zeros_like(layout.ids)
         live_ids[layout.mask] = ids
         row_nonzeros = max(1.0, float(layout.mask.sum()) / (gates * rows))
-        bound = float(np.sqrt(3.0 * gain / row_nonzeros))
+        scale = glorot_half(row_nonzeros, gates * rows)
+        few = isinstance(weight_format, Binary | Ternary)
+        bound = 2.0 * scale if few else float(np.sqrt(3.0 * gain / row_nonzeros))
         live = np.arange(n_words) < len(stored)
         self.dense_shape = (gates * rows, cols) if always_dense else None
-        self.words = nnx.Param(jax.random.uniform(key, (n_words,), minval=-bound, maxval=bound) * live)
+        words = jax.random.uniform(key, (n_words,), minval=-bound, maxval=bound) * live
+        self.hold(words, jnp.asarray(live, jnp.float32), weight_format, scale)
         self.ids = Traced(jnp.asarray(live_ids.T))
         self.mask = Traced(jnp.asarray(layout.mask.T, jnp.float32))
-        self.live = Traced(jnp.asarray(live, jnp.float32))
         self.stored = Traced(jnp.asarray(np.pad(stored, (0, n_words - len(stored))), jnp.int32))
         self.n_stored = Traced(jnp.asarray(layout.n_words, jnp.int32))
-        self.bits = Traced(jnp.asarray(bits_of(number_format), jnp.int32))
 
-    def matrix(self) -> jax.Array:
-        """The kernel as the products see it: (cols, gates * rows)."""
-        words = quantize_words(self.words[...], self.live[...], self.bits[...])
+    def matrix(self, key: jax.Array | None = None) -> jax.Array:
+        """The kernel as the products see it: (cols, gates * rows); `key` as of `written`."""
+        words = self.written(key)
         if self.dense_shape:
             return words.reshape(self.dense_shape).T
         return self.mask[...] * words[self.ids[...]]
 
 
-def written_bias(bias: jax.Array, bits: jax.Array) -> jax.Array:
-    """A bias as memory holds it: 16-bit words with a scale of their own beside fixed-point kernels.
+def written_bias(bias: jax.Array, beside: StoredWords) -> jax.Array:
+    """A bias as memory holds it: float beside a float kernel, else 16-bit words with a scale of their own.
 
     Args:
         bias: (n,) float masters.
-        bits: word length of the kernel beside it, 0 for float.
+        beside: the kernel whose products it is added to.
     """
-    return quantize_words(bias, jnp.ones_like(bias), jnp.where(bits > 0, BIAS_BITS, 0))
+    code = jnp.where(beside.code[...] == Code.FLOAT, Code.FLOAT, Code.FIXED)
+    return quantize_words(bias, jnp.ones_like(bias), WordFormat(code, jnp.int32(BIAS_BITS), jnp.float32(1.0)))

@@ -17,7 +17,8 @@ import platformdirs
 from flax import nnx
 
 from codesign.design import ACTIVITY_BLOCKS
-from codesign.models import Carry, RecurrentNetwork, Traced
+from codesign.models import Carry, Mode, Pass, RecurrentNetwork, Traced
+from codesign.training.admm import Admm, dotted, penalty
 
 Tree = Any
 
@@ -32,6 +33,7 @@ class Member(NamedTuple):
         key: of the data order.
         step: optimizer steps done.
         settings: traced numbers of the recipe.
+        admm: the structure a dense network is drawn to; None outside ADMM.
     """
 
     params: Tree
@@ -40,6 +42,7 @@ class Member(NamedTuple):
     key: jax.Array
     step: jax.Array
     settings: "Settings"
+    admm: Admm | None = None
 
 
 class Settings(NamedTuple):
@@ -49,10 +52,11 @@ class Settings(NamedTuple):
     n_steps: jax.Array
     warmup: jax.Array
     max_gradient_norm: jax.Array
+    state_sparsity: jax.Array
 
 
 class Chunks(NamedTuple):
-    """Training pieces on the device: x (n, time, inputs) or tokens (n, time), y and mask (n, time).
+    """Training pieces on the device: x (n, time, inputs) or tokens (n, time), y, mask and real (n, time).
 
     Pieces of parallel streams stand in the order of time: the first of every stream, then the second.
     """
@@ -60,6 +64,7 @@ class Chunks(NamedTuple):
     x: jax.Array
     y: jax.Array
     mask: jax.Array
+    real: jax.Array
 
 
 class Prediction(NamedTuple):
@@ -82,6 +87,10 @@ class Prediction(NamedTuple):
 
 
 ADAM = optax.scale_by_adam()
+CALIBRATION_BATCHES = 64
+RISE = 0.5  # share of the steps after which the wanted sparsity stands
+THRESHOLD_GAIN = 0.02  # of a threshold, for each step and each unit of missing sparsity
+LARGEST_THRESHOLD = 0.99
 
 # Compiled programs outlive the process, unless the user has chosen a folder for them or none.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -98,34 +107,83 @@ def learning_rate(settings: Settings, step: jax.Array) -> jax.Array:
     return settings.learning_rate * jnp.minimum(jnp.minimum(rising, 1.0), cosine)
 
 
+def wanted_sparsity(settings: Settings, step: jax.Array) -> jax.Array:
+    """Share of zeros that the states should have: rises to the aim over the first half of the steps."""
+    return settings.state_sparsity * jnp.minimum(1.0, step / (RISE * settings.n_steps))
+
+
+def moved_thresholds(params: Tree, states: list[jax.Array], real: jax.Array, wanted: jax.Array) -> Tree:
+    """Parameters with the thresholds of all layers a little nearer to the wanted share of zeros.
+
+    The paper sweeps the threshold by hand; here it follows the share that a batch shows, so that one
+    training ends at a given sparsity.
+
+    Args:
+        states: of every layer, (time, batch, state), small entries zero.
+        real: (time, batch) 1 where a step is no padding.
+        wanted: share; 0 leaves the thresholds as they are.
+    """
+    n_real = jnp.maximum(real.sum(), 1.0)
+    shares = {f"layers.{index}.threshold": jnp.sum((h == 0).mean(-1) * real) / n_real for index, h in enumerate(states)}
+
+    def moved(path: Tree, leaf: jax.Array) -> jax.Array:
+        name = dotted(path)
+        if name not in shares:
+            return leaf
+        nearer = jnp.clip(leaf + THRESHOLD_GAIN * (wanted - shares[name]), 0.0, LARGEST_THRESHOLD)
+        return jnp.where(wanted > 0, nearer, leaf)
+
+    return jax.tree_util.tree_map_with_path(moved, params)
+
+
 def loss(
-    graph: Tree, params: Tree, traced: Tree, batch: Chunks, carries: list[Carry] | None = None
-) -> tuple[jax.Array, list[Carry]]:
-    """Mean cross-entropy of the counted steps, in nats, and the carries after the last step."""
-    scores, _, after = nnx.merge(graph, params, traced)(batch.x.swapaxes(0, 1), carries)
-    losses = optax.softmax_cross_entropy_with_integer_labels(scores, batch.y.T)
+    graph: Tree,
+    params: Tree,
+    traced: Tree,
+    batch: Chunks,
+    carries: list[Carry] | None = None,
+    key: jax.Array | None = None,
+) -> tuple[jax.Array, Pass]:
+    """Mean cross-entropy of the counted steps, in nats, and the pass it was computed from.
+
+    Args:
+        key: draws stochastic words.
+    """
+    mode = Mode(key, batch.real.T.astype(jnp.float32))
+    made = nnx.merge(graph, params, traced)(batch.x.swapaxes(0, 1), carries, mode)
+    losses = optax.softmax_cross_entropy_with_integer_labels(made.scores, batch.y.T)
     weights = batch.mask.T.astype(jnp.float32)
-    return jnp.sum(losses * weights) / jnp.maximum(1.0, jnp.sum(weights)), after
+    return jnp.sum(losses * weights) / jnp.maximum(1.0, jnp.sum(weights)), made
 
 
 def _epoch(graph: Tree, batch_size: int, stateful: bool, member: Member, data: Chunks) -> tuple[Member, jax.Array]:
     key, order_key = jax.random.split(member.key)
     n_batches = max(1, len(data.mask) // batch_size)
+    stochastic = nnx.merge(graph, member.params, member.traced).stochastic
+    draw_key = jax.random.fold_in(order_key, 1)
     rows = jnp.arange(len(data.mask)) if stateful else jax.random.permutation(order_key, len(data.mask))
     order = rows[: n_batches * batch_size]
+
+    def objective(params: Tree, batch: Chunks, carries: Any, count: jax.Array) -> tuple[jax.Array, tuple[Any, Pass]]:
+        draw = jax.random.fold_in(draw_key, count) if stochastic else None
+        value, made = loss(graph, params, member.traced, batch, carries, draw)
+        pull = 0.0 if member.admm is None else penalty(member.admm, params)
+        return value + pull, (value, made)
 
     def step(state: tuple[Tree, Tree, jax.Array, Any], rows: jax.Array) -> tuple[Any, jax.Array]:
         params, optimizer, count, carries = state
         batch = Chunks(*(array[rows] for array in data))
-        compute = jax.value_and_grad(partial(loss, graph), has_aux=True)
-        (value, after), gradient = compute(params, member.traced, batch, carries)
+        compute = jax.value_and_grad(objective, has_aux=True)
+        (_, (value, made)), gradient = compute(params, batch, carries, count)
         norm = optax.tree.norm(gradient)
         shrink = jnp.minimum(1.0, member.settings.max_gradient_norm / jnp.maximum(norm, 1e-12))
         gradient = jax.tree.map(lambda g: g * shrink, gradient)
         updates, optimizer = ADAM.update(gradient, optimizer)
         rate = learning_rate(member.settings, count)
         params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
-        return (params, optimizer, count + 1, after if stateful else None), value
+        real = batch.real.T.astype(jnp.float32)
+        params = moved_thresholds(params, made.states, real, wanted_sparsity(member.settings, count))
+        return (params, optimizer, count + 1, made.carries if stateful else None), value
 
     # a stream begins every epoch with a state of zero
     carries = nnx.merge(graph, member.params, member.traced).zero_carries(batch_size) if stateful else None
@@ -149,12 +207,52 @@ def train_epoch(graph: Tree, batch_size: int, stateful: bool, member: Member, da
     return jax.tree.map(lambda a: a[None], alone), value[None]
 
 
+@partial(jax.jit, static_argnames=("graph", "batch_size", "stateful"))
+def calibrate(
+    graph: Tree, batch_size: int, stateful: bool, params: Tree, traced: Tree, data: Chunks, key: jax.Array
+) -> Tree:
+    """Parameters with the constants of batch normalisation: moments over some training batches.
+
+    The released code of the paper follows them with a running average; measured afterwards, all of them
+    belong to the final weights, stochastic words decided as in evaluation.
+    """
+    n_batches = min(CALIBRATION_BATCHES, max(1, len(data.mask) // batch_size))
+    rows = jnp.arange(len(data.mask)) if stateful else jax.random.permutation(key, len(data.mask))
+    order = rows[: n_batches * batch_size].reshape(n_batches, -1)
+    model = nnx.merge(graph, params, traced)
+    carries = model.zero_carries(batch_size) if stateful else None
+
+    def step(carries: Any, rows: jax.Array) -> tuple[Any, Any]:
+        batch = Chunks(*(array[rows] for array in data))
+        _, made = loss(graph, params, traced, batch, carries)
+        return made.carries if stateful else None, (made.moments, batch.real.sum(0))
+
+    _, (moments, n_real) = jax.lax.scan(step, carries, order)
+    for layer, seen in zip(model.layers, moments, strict=True):
+        layer.batch_norm.set_moments(seen, n_real.astype(jnp.float32))
+    return split(model)[1]
+
+
 @partial(jax.jit, static_argnames=("graph", "keep_scores"))
 def predict(
-    graph: Tree, params: Tree, traced: Tree, x: jax.Array, y: jax.Array, carries: Any, keep_scores: bool
+    graph: Tree,
+    params: Tree,
+    traced: Tree,
+    x: jax.Array,
+    y: jax.Array,
+    carries: Any,
+    keep_scores: bool,
+    key: jax.Array | None = None,
+    first: int = 0,
 ) -> Prediction:
-    """Answers and state activity of one network over (batch, time, ...), from `carries` on (zeros if None)."""
-    scores, states, carries = nnx.merge(graph, params, traced)(x.swapaxes(0, 1), carries)
+    """Answers and state activity of one network over (batch, time, ...), from `carries` on (zeros if None).
+
+    Args:
+        key: draws stochastic words; None decides them.
+        first: the first step's number in its sequence.
+    """
+    mode = Mode(key, first=first)
+    scores, states, carries, _ = nnx.merge(graph, params, traced)(x.swapaxes(0, 1), carries, mode)
     log_probabilities = jax.nn.log_softmax(scores).swapaxes(0, 1)
     surprise = -jnp.take_along_axis(log_probabilities, y[..., None].astype(jnp.int32), axis=-1)[..., 0]
     active = [[_nonzero_blocks(h, block) for block in ACTIVITY_BLOCKS] for h in states]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -12,15 +12,19 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from codesign.design import ACTIVITY_BLOCKS, Activity, Network, Recipe
+from codesign.compression import Dense, Structure
+from codesign.design import ACTIVITY_BLOCKS, Activity, Kernel, Network, Recipe
 from codesign.errors import TrainingError
 from codesign.models import RecurrentNetwork
 from codesign.tasks import Answers, Sequences, Splits, Task
+from codesign.training import admm
+from codesign.training.admm import dotted
 from codesign.training.step import (
     ADAM,
     Chunks,
     Member,
     Settings,
+    calibrate,
     predict,
     split,
     train_epoch,
@@ -79,7 +83,7 @@ def training_chunks(task: Task, length: int, batch_size: int) -> Chunks:
         pieces = pieces.chunks(length)
     elif task.training == "stream":
         pieces = pieces.stream_pieces(batch_size, length)
-    return Chunks(*(jnp.asarray(array) for array in (pieces.x, pieces.y, pieces.mask)))
+    return Chunks(*(jnp.asarray(array) for array in (pieces.x, pieces.y, pieces.mask, pieces.real)))
 
 
 def build(network: Network, task: Task, seed: int) -> RecurrentNetwork:
@@ -109,49 +113,152 @@ def train(
     """
     began = time.monotonic()
     data = training_chunks(task, recipe.sequence_length, recipe.batch_size)
-    parts = [split(build(network, task, seed)) for network, seed in zip(networks, seeds, strict=True)]
-    graph = parts[0][0]
-    if any(other != graph for other, _, _ in parts):
-        raise ValueError("networks of one population must share cell, layers, hidden size and segments")
-    settings = Settings(
-        learning_rate=jnp.float32(recipe.peak_learning_rate(networks[0].hidden)),
-        n_steps=jnp.float32(recipe.epochs * max(1, len(data.mask) // recipe.batch_size)),
-        warmup=jnp.float32(recipe.warmup),
-        max_gradient_norm=jnp.float32(recipe.max_gradient_norm),
-    )
-    members = [
-        Member(params, traced, ADAM.init(params), jax.random.key(seed), jnp.int32(0), settings)
-        for (_, params, traced), seed in zip(parts, seeds, strict=True)
-    ]
-    population = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-    losses = []
-    for epoch in range(recipe.epochs):
-        population, loss = train_epoch(graph, recipe.batch_size, task.training == "stream", population, data)
-        losses.append(np.asarray(loss))
-        if not np.isfinite(losses[-1]).all():
-            raise TrainingError(
-                f"the loss is not finite after epoch {epoch + 1}; use a smaller recipe.learning_rate "
-                f"than {recipe.learning_rate}"
-            )
-        on_epoch(epoch + 1)
+    models = [build(network, task, seed) for network, seed in zip(networks, seeds, strict=True)]
+    if any(split(model)[0] != split(models[0])[0] for model in models):
+        raise ValueError("networks of one population must share everything that is static")
+    run = _Run(networks, recipe, task, seeds, data, on_epoch)
+    if recipe.dense_epochs + recipe.admm_epochs:
+        dense = [build(dense_parent(network), task, seed) for network, seed in zip(networks, seeds, strict=True)]
+        params = run.phase(dense, recipe.dense_epochs) if recipe.dense_epochs else run.stacked(dense)
+        targets = _stacked([admm.targets_of(model) for model in models])
+        if recipe.admm_epochs:
+            params = run.phase(dense, recipe.admm_epochs, params, targets)
+        params = _projected(params, targets)
+        params = run.phase(models, recipe.epochs, params)
+    else:
+        params = run.phase(models, recipe.epochs)
+    params = run.calibrated(models, params)
     seconds = (time.monotonic() - began) / len(networks)
     return [
         Trained(
             network=network,
             seed=seed,
-            weights=flat(jax.tree.map(lambda leaf, index=index: leaf[index], population.params)),
-            losses=tuple(float(loss[index]) for loss in losses),
+            weights=flat(jax.tree.map(lambda leaf, index=index: leaf[index], params)),
+            losses=tuple(float(loss[index]) for loss in run.losses),
             seconds=seconds,
         )
         for index, (network, seed) in enumerate(zip(networks, seeds, strict=True))
     ]
 
 
+def dense_parent(network: Network) -> Network:
+    """The same network with dense kernels; tensor kernels stay as they are, in all phases."""
+    names = ("input_kernel", "recurrent_kernel", "projection_kernel")
+    kernels: dict[str, Kernel] = {name: getattr(network, name) for name in names}
+    return network.model_copy(
+        update={
+            name: kernel.model_copy(update={"structure": Dense()})
+            for name, kernel in kernels.items()
+            if isinstance(kernel.structure, Structure)
+        }
+    )
+
+
+class _Run:
+    """The phases of one training, of a population side by side."""
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        recipe: Recipe,
+        task: Task,
+        seeds: Sequence[int],
+        data: Chunks,
+        on_epoch: Callable[[int], None],
+    ) -> None:
+        self.networks, self.recipe, self.seeds, self.data, self.on_epoch = networks, recipe, seeds, data, on_epoch
+        self.stateful = task.training == "stream"
+        self.losses: list[NDArray[np.float32]] = []
+        self.n_phases = 0
+
+    def stacked(self, models: Sequence[RecurrentNetwork]) -> Any:
+        """Parameters of models, with a leading axis of members."""
+        return _stacked([split(model)[1] for model in models])
+
+    def phase(
+        self,
+        models: Sequence[RecurrentNetwork],
+        n_epochs: int,
+        params: Any = None,
+        targets: dict[str, admm.Target] | None = None,
+    ) -> Any:
+        """Parameters after so many epochs, from the models' own or given ones; with targets, by ADMM.
+
+        Raises:
+            TrainingError: if a loss is not finite.
+        """
+        graph, recipe = split(models[0])[0], self.recipe
+        params = self.stacked(models) if params is None else params
+        members = []
+        for index, (model, network) in enumerate(zip(models, self.networks, strict=True)):
+            mine, traced = jax.tree.map(lambda leaf, index=index: leaf[index], params), split(model)[2]
+            key = jax.random.fold_in(jax.random.key(self.seeds[index]), self.n_phases)
+            if self.n_phases == 0:
+                key = jax.random.key(self.seeds[index])
+            settings = self._settings(network, n_epochs)
+            members.append(Member(mine, traced, ADAM.init(mine), key, jnp.int32(0), settings))
+        population = _stacked(members)
+        if targets is not None:
+            words = admm.words_of(params, targets)
+            state = jax.vmap(partial(admm.begin, rho=recipe.admm_rho))(targets, words)
+            population = population._replace(admm=jax.tree.map(jnp.copy, state))  # an epoch takes its memory
+        for _ in range(n_epochs):
+            population, loss = train_epoch(graph, recipe.batch_size, self.stateful, population, self.data)
+            self.losses.append(np.asarray(loss))
+            if not np.isfinite(self.losses[-1]).all():
+                raise TrainingError(
+                    f"the loss is not finite after epoch {len(self.losses)}; use a smaller recipe.learning_rate "
+                    f"than {recipe.learning_rate}"
+                )
+            if population.admm is not None:
+                words = admm.words_of(population.params, population.admm.targets)
+                step = jax.vmap(partial(admm.update, growth=recipe.admm_growth))
+                population = population._replace(admm=step(population.admm, words))
+            self.on_epoch(len(self.losses))
+        self.n_phases += 1
+        return population.params
+
+    def _settings(self, network: Network, n_epochs: int) -> Settings:
+        recipe = self.recipe
+        factor = recipe.later_rate if self.n_phases else 1.0
+        return Settings(
+            learning_rate=jnp.float32(factor * recipe.peak_learning_rate(network.hidden)),
+            n_steps=jnp.float32(n_epochs * max(1, len(self.data.mask) // recipe.batch_size)),
+            warmup=jnp.float32(recipe.warmup),
+            max_gradient_norm=jnp.float32(recipe.max_gradient_norm),
+            state_sparsity=jnp.float32(network.state_sparsity),
+        )
+
+    def calibrated(self, models: Sequence[RecurrentNetwork], params: Any) -> Any:
+        """Parameters with the constants of batch normalisation, measured on training data."""
+        if self.networks[0].batch_norm.kind == "none":
+            return params
+        one_by_one = []
+        for index, model in enumerate(models):
+            graph, _, traced = split(model)
+            mine = jax.tree.map(lambda leaf, index=index: leaf[index], params)
+            key = jax.random.key(self.seeds[index])
+            one_by_one.append(calibrate(graph, self.recipe.batch_size, self.stateful, mine, traced, self.data, key))
+        return _stacked(one_by_one)
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    """Trees as one with a leading axis; always a copy, because an epoch takes its members' memory."""
+    return jax.tree.map(lambda *leaves: jnp.array(jnp.stack(leaves), copy=True), *trees)
+
+
+def _projected(params: Any, targets: dict[str, admm.Target]) -> Any:
+    """Dense parameters with the words of every kernel projected onto its structure."""
+    words = admm.words_of(params, targets)
+    compact = {f"{name}.words": jax.vmap(admm.compact)(targets[name], words[name]) for name in words}
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: compact.get(dotted(path), leaf), params)
+
+
 def restore(network: Network, task: Task, seed: int, weights: Weights) -> RecurrentNetwork:
     """The model with given weights; `seed` draws its random structure again."""
     model = build(network, task, seed)
     _, params, _ = split(model)
-    values = [jnp.asarray(weights[_name(path)]) for path, _ in jax.tree.leaves_with_path(params)]
+    values = [jnp.asarray(weights[dotted(path)]) for path, _ in jax.tree.leaves_with_path(params)]
     nnx.update(model, jax.tree.unflatten(jax.tree.structure(params), values))
     return model
 
@@ -179,14 +286,15 @@ def _answers(model: RecurrentNetwork, truth: Sequences, keep_scores: bool) -> tu
     )
     length = min(time, max(1, PASS_ENTRIES // widest))
     n_rows = min(n, max(1, PASS_ENTRIES // (widest * length)))
-    counts = [[np.zeros(-(-layer.hidden // block) + 1) for block in ACTIVITY_BLOCKS] for layer in model.layers]
+    counts = [[np.zeros(-(-layer.state // block) + 1) for block in ACTIVITY_BLOCKS] for layer in model.layers]
     best, surprise = np.zeros((n, time), np.int32), np.zeros((n, time), np.float32)
     scores = np.zeros((n, time, model.bias.shape[0]), np.float32) if keep_scores else None
     for row in range(0, n, n_rows):
         carries = None
         for start in range(0, time, length):
             here = (slice(row, row + n_rows), slice(start, start + length))
-            found = predict(graph, params, traced, *_whole(truth, here, n_rows, length), carries, keep_scores)
+            x, y = _whole(truth, here, n_rows, length)
+            found = predict(graph, params, traced, x, y, carries, keep_scores, first=start)
             rows, steps = truth.mask[here].shape
             best[here], surprise[here] = found.best[:rows, :steps], found.surprise[:rows, :steps]
             if scores is not None:
@@ -217,9 +325,4 @@ def _count(counts: list[list[NDArray[Any]]], nonzero: list[list[jax.Array]], rea
 
 def flat(params: Any) -> Weights:
     """Parameters by dotted name."""
-    return {_name(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(params)}
-
-
-def _name(path: Any) -> str:
-    keys = (str(getattr(part, "key", getattr(part, "name", part))) for part in path)
-    return ".".join(key for key in keys if key not in ("value", "raw_value"))
+    return {dotted(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(params)}

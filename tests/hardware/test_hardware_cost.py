@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import codesign.hardware
 from codesign.compression import BlockCirculant, CoarseGrain, Dense, Structure
-from codesign.design import Accelerator, Exact, Fixed, Float, Kernel, Network, PiecewiseLinear, TaskShape
+from codesign.design import Accelerator, Exact, Fixed, Float, Frozen, Kernel, Network, PiecewiseLinear, TaskShape
 from codesign.errors import InputError
 from codesign.hardware import ACCELERATORS, COST_FIELDS, Cost, Infeasible, Settings, estimate
 from codesign.hardware.cost import SENTENCES
@@ -188,6 +188,36 @@ REASONS: list[tuple[Infeasible, Network, dict[str, object], str]] = [
     (Infeasible.FF, network(hidden=4096), {"n_pe": 4096, "part": TINY}, "FF, xc7z020 has 106400"),
     (Infeasible.DSP, network(hidden=256), {"n_pe": 256, "part": TINY}, "needs 261 DSP, xc7z020 has 220"),
     (Infeasible.BRAM18, network(hidden=1024), {"part": TINY}, "BRAM18, xc7z020 has 280"),
+    (
+        Infeasible.NETWORK,
+        network(cell="gru", projection=16),
+        {},
+        "there is no such network: projection and peephole belong to the LSTM; leave them out or use cell = 'lstm'",
+    ),
+    (
+        Infeasible.NETWORK,
+        network(cell="lstm", peephole=True, batch_norm=Frozen()),
+        {"kind": "dense"},
+        "there is no such network: batch_norm cannot be combined with projection or peephole; leave one out",
+    ),
+    (
+        Infeasible.NETWORK,
+        network(cell="lstm", projection=48),
+        {},
+        "there is no such network: projection must be smaller than hidden = 48, got 48",
+    ),
+    (
+        Infeasible.CELL,
+        network(cell="lstm", projection=16),
+        {},
+        "serial_core has no projection; leave it out",
+    ),
+    (
+        Infeasible.CELL,
+        network(batch_norm=Frozen()),
+        {},
+        "serial_core has no batch normalisation; leave it out",
+    ),
     (
         Infeasible.CLOCK,
         network(),

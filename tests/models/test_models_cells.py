@@ -1,5 +1,7 @@
 """LSTM and GRU against Flax, against their equations in NumPy, and against finite differences."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,9 +12,11 @@ from flax import linen, nnx
 from numpy.typing import NDArray
 
 from codesign.models.cells import N_CARRY, STEPS, StepWeights, gru_step, lstm_step, sparsify
+from codesign.numerics.activations import Functions, functions
 
 TIME, BATCH, INPUTS, HIDDEN = 6, 4, 5, 8
 GATES = {"lstm": 4, "gru": 3}
+EXACT = functions("exact")
 ATOL = 1e-5
 
 every_cell = pytest.mark.parametrize("cell", STEPS)
@@ -36,11 +40,11 @@ X = normal(TIME, BATCH, INPUTS, seed=3)
 ZERO = jnp.zeros((BATCH, HIDDEN))
 
 
-def outputs(cell: str, weights: StepWeights, x: jax.Array = X, segments: int = 0) -> NDArray[np.float32]:
+def outputs(cell: str, weights: StepWeights, x: jax.Array = X, pair: Functions = EXACT) -> NDArray[np.float32]:
     """States of a hand-written loop over time."""
     carry, states = (ZERO,) * N_CARRY[cell], []
     for frame in x:
-        carry, state = STEPS[cell](weights, segments, carry, frame)
+        carry, state = STEPS[cell](weights, pair, carry, frame)
         states.append(np.asarray(state))
     return np.stack(states)
 
@@ -171,11 +175,11 @@ SMALL = np.abs(np.asarray(STATE[0])) < 0.2
 
 
 def lstm_from(h: jax.Array, threshold: float) -> tuple[Any, jax.Array]:
-    return lstm_step(random_weights("lstm", threshold=threshold), 0, (ZERO, h), X[0])
+    return lstm_step(random_weights("lstm", threshold=threshold), EXACT, (ZERO, h), X[0])
 
 
 def gru_from(h: jax.Array, threshold: float) -> tuple[Any, jax.Array]:
-    return gru_step(random_weights("gru", threshold=threshold), 0, (h,), X[0])
+    return gru_step(random_weights("gru", threshold=threshold), EXACT, (h,), X[0])
 
 
 def test_entries_below_the_threshold_do_not_enter_the_lstm() -> None:
@@ -219,7 +223,7 @@ def test_gradients_equal_central_differences(cell: str) -> None:
         @jax.jit
         def value(arrays: dict[str, jax.Array]) -> jax.Array:
             weights = StepWeights(**arrays, bits=jnp.int32(0), threshold=jnp.float32(0))
-            step = lambda carry, frame: STEPS[cell](weights, 0, carry, frame)  # noqa: E731
+            step = lambda carry, frame: STEPS[cell](weights, EXACT, carry, frame)  # noqa: E731
             return jnp.sum(slope * jax.lax.scan(step, (zero,) * N_CARRY[cell], x)[1])
 
         gradient = jax.jit(jax.grad(value))(arrays)
@@ -229,3 +233,102 @@ def test_gradients_equal_central_differences(cell: str) -> None:
                 at = tuple(rng.integers(size) for size in array.shape)
                 up, down = (value(arrays | {name: array.at[at].add(change)}) for change in (eps, -eps))
                 assert float(gradient[name][at]) == pytest.approx(float(up - down) / (2 * eps), rel=1e-6, abs=1e-8)
+
+
+STATE_LENGTH = 3
+
+
+def with_peepholes(bits: int = 0, threshold: float = 0.0, projected: bool = False) -> StepWeights:
+    n = STATE_LENGTH if projected else HIDDEN
+    return replace(
+        random_weights("lstm", bits, threshold),
+        recurrent_kernel=0.5 * normal(n, 4 * HIDDEN, seed=7),
+        peepholes=normal(3 * HIDDEN, seed=8),
+        projection=normal(HIDDEN, n, seed=9) if projected else None,
+    )
+
+
+def peephole_equations(
+    weights: StepWeights, bits: int, threshold: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """States as products see them, and the last c: i and f see the c before, o the new one; h = Wp (o tanh(c))."""
+    wx, wh, b, peepholes = (
+        np.asarray(a, np.float64)
+        for a in (weights.input_kernel, weights.recurrent_kernel, weights.bias, weights.peepholes)
+    )
+    projection = None if weights.projection is None else np.asarray(weights.projection, np.float64)
+    round_ = (lambda x: written(x, bits)) if bits else (lambda x: x)
+    sigmoid = lambda z: round_(1 / (1 + np.exp(-z)))  # noqa: E731
+    c, h = np.zeros((BATCH, HIDDEN)), np.zeros((BATCH, len(wh)))
+    states = []
+    for x in np.asarray(X, np.float64):
+        seen = np.where(np.abs(h) < threshold, 0.0, h)
+        zi, zf, zg, zo = np.split(x @ wx + seen @ wh + b, 4, axis=1)
+        pi, pf, po = np.split(peepholes, 3)
+        i, f = sigmoid(zi + pi * c), sigmoid(zf + pf * c)
+        c = f * c + i * round_(np.tanh(zg))
+        o = sigmoid(zo + po * c)
+        h = round_(o * round_(np.tanh(c)))
+        if projection is not None:
+            h = round_(h @ projection)
+        states.append(np.where(np.abs(h) < threshold, 0.0, h))
+    return np.stack(states), c
+
+
+def run_lstm(weights: StepWeights) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """States and the last c."""
+    carry = (ZERO, jnp.zeros((BATCH, len(weights.recurrent_kernel))))
+    (c, _), states = jax.lax.scan(partial(lstm_step, weights, EXACT), carry, X)
+    return np.asarray(states), np.asarray(c)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.2])
+@pytest.mark.parametrize("projected", [False, True])
+def test_peepholes_and_projection_follow_the_equations(projected: bool, threshold: float) -> None:
+    weights = with_peepholes(threshold=threshold, projected=projected)
+    states, c = run_lstm(weights)
+    expected_states, expected_c = peephole_equations(weights, 0, threshold)
+    assert states.shape == (TIME, BATCH, STATE_LENGTH if projected else HIDDEN)
+    np.testing.assert_allclose(c, expected_c, atol=ATOL)
+    np.testing.assert_allclose(states, expected_states, atol=ATOL)
+    assert (states == 0).any() == (threshold > 0)
+
+
+@pytest.mark.parametrize("bits", [5, 8])
+def test_a_projected_state_is_an_activation_word(bits: int) -> None:
+    states, _ = run_lstm(with_peepholes(bits, projected=True))
+    words = states * 2.0 ** (bits - 1)
+    np.testing.assert_array_equal(words, np.round(words))
+    assert -(2 ** (bits - 1)) <= words.min() <= words.max() <= 2 ** (bits - 1) - 1
+    expected, _ = peephole_equations(with_peepholes(projected=True), bits, 0.0)
+    assert np.mean(states == expected) > 0.95  # float32 may round a tie the other way
+
+
+def test_every_peephole_reaches_its_own_gate_only() -> None:
+    """With one group of peepholes at a time, the others' gates are those of a cell without."""
+    for group in range(3):
+        peepholes = jnp.zeros((3, HIDDEN)).at[group].set(1.5).reshape(-1)
+        weights = replace(random_weights("lstm"), peepholes=peepholes)
+        found, c = run_lstm(weights)
+        expected, expected_c = peephole_equations(weights, 0, 0.0)
+        np.testing.assert_allclose(found, expected, atol=ATOL)
+        np.testing.assert_allclose(c, expected_c, atol=ATOL)
+        assert np.abs(expected - run_lstm(random_weights("lstm"))[0]).max() > 0.01
+    # the last group is o's, which the c of the same step does not see
+    steps = (lstm_step(w, EXACT, (ZERO + 0.3, ZERO), X[0]) for w in (weights, random_weights("lstm")))
+    ((c, h), _), ((plain_c, plain_h), _) = steps
+    np.testing.assert_array_equal(c, plain_c)
+    assert np.abs(np.asarray(h - plain_h)).min() > 0
+
+
+def test_gradients_reach_peepholes_and_projection() -> None:
+    weights = with_peepholes(projected=True)
+
+    @jax.jit
+    def value(peepholes: jax.Array, projection: jax.Array) -> jax.Array:
+        mine = replace(weights, peepholes=peepholes, projection=projection)
+        carry = (ZERO, jnp.zeros((BATCH, STATE_LENGTH)))
+        return jnp.sum(jax.lax.scan(partial(lstm_step, mine, EXACT), carry, X)[1] ** 2)
+
+    for gradient in jax.jit(jax.grad(value, argnums=(0, 1)))(weights.peepholes, weights.projection):
+        assert np.abs(np.asarray(gradient)).min() > 0

@@ -10,10 +10,12 @@ import pytest
 from flax import nnx
 
 from codesign.compression import BlockCirculant, CoarseGrain
-from codesign.design import Fixed, Float, Kernel, Network, PiecewiseLinear, TaskShape
-from codesign.models import RecurrentNetwork
+from codesign.design import Binary, Fixed, Float, Kernel, Network, PiecewiseLinear, TaskShape, Ternary
+from codesign.errors import InputError
+from codesign.models import Mode, RecurrentNetwork
 from codesign.models.cells import N_CARRY, STEPS, StepWeights
 from codesign.models.kernel import written_bias
+from codesign.numerics import activations
 
 TIME, BATCH, INPUTS, OUTPUTS = 6, 4, 5, 3
 X = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (TIME, BATCH, INPUTS)), jnp.float32)
@@ -42,11 +44,12 @@ def by_hand(model: RecurrentNetwork, x: jax.Array) -> tuple[jax.Array, list[jax.
         weights = StepWeights(
             matrix(layer.input_kernel),
             matrix(layer.recurrent_kernel),
-            written_bias(layer.bias[...], layer.input_kernel.bits[...]),
+            written_bias(layer.bias[...], layer.input_kernel),
             layer.bits[...],
             layer.threshold[...],
         )
-        step = jax.jit(partial(STEPS[layer.cell], weights, layer.segments))
+        functions = activations.functions(layer.function.kind, layer.function.segments)
+        step = jax.jit(partial(STEPS[layer.cell], weights, functions))
         carry: tuple[jax.Array, ...] = (jnp.zeros((BATCH, layer.hidden)),) * N_CARRY[layer.cell]
         seen = []
         for frame in x:
@@ -54,14 +57,14 @@ def by_hand(model: RecurrentNetwork, x: jax.Array) -> tuple[jax.Array, list[jax.
             seen.append(state)
         x = jnp.stack(seen)
         states.append(x)
-    return x @ matrix(model.head) + written_bias(model.bias[...], model.head.bits[...]), states
+    return x @ matrix(model.head) + written_bias(model.bias[...], model.head), states
 
 
 @every_cell
 def test_the_scan_equals_a_loop_over_layers_and_steps(cell: str) -> None:
     sparse = {"state_threshold": 0.1, "recurrent_kernel": Kernel(structure=COARSE)}
     model = network(**(PLAIN | sparse | {"cell": cell}))
-    scores, states, _ = compiled(model, X)
+    scores, states, *_ = compiled(model, X)
     expected_scores, expected_states = by_hand(model, X)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
     for found, expected in zip(states, expected_states, strict=True):
@@ -88,8 +91,8 @@ def test_the_input_is_rounded_to_the_activation_word() -> None:
 
 @every_cell
 def test_states_of_every_layer_are_activation_words(cell: str) -> None:
-    _, states, _ = compiled(network(**SHAPE, cell=cell, activations=Fixed(bits=5)), X)
-    for layer in states:
+    made = compiled(network(**SHAPE, cell=cell, activations=Fixed(bits=5)), X)
+    for layer in made.states:
         words = np.asarray(layer) * 16
         np.testing.assert_array_equal(words, np.round(words))
         assert len(np.unique(words)) > 2
@@ -98,7 +101,7 @@ def test_states_of_every_layer_are_activation_words(cell: str) -> None:
 @every_cell
 def test_the_next_layer_and_the_head_see_sparse_states(cell: str) -> None:
     model = network(**(PLAIN | {"cell": cell, "state_threshold": 0.2}))
-    scores, states, _ = compiled(model, X)
+    scores, states, *_ = compiled(model, X)
     for layer in states:
         seen = np.abs(np.asarray(layer))
         assert (seen == 0).any()
@@ -128,3 +131,110 @@ def test_every_kernel_draws_its_own_words_and_mask() -> None:
     kernels = [k for model in models for layer in model.layers for k in (layer.input_kernel, layer.recurrent_kernel)]
     assert len({np.asarray(kernel.mask[...]).tobytes() for kernel in kernels}) == len(kernels) == 18
     assert len({np.asarray(kernel.words[...]).tobytes() for kernel in kernels}) == 18
+
+
+PROJECTED: dict[str, Any] = PLAIN | {"cell": "lstm", "peephole": True, "projection": 3}
+
+
+def test_a_projected_network_equals_a_loop_over_layers_and_steps() -> None:
+    model = network(**PROJECTED, projection_kernel=FLOAT)
+    for layer in model.layers:
+        assert layer.peepholes is not None and not np.asarray(layer.peepholes[...]).any()  # none at the start
+        layer.peepholes[...] = jax.random.normal(jax.random.key(5), (3 * 8,))
+    made = compiled(model, X)
+    x = X
+    for index, layer in enumerate(model.layers):
+        assert layer.projection is not None
+        weights = StepWeights(
+            matrix(layer.input_kernel),
+            matrix(layer.recurrent_kernel),
+            layer.bias[...],
+            layer.bits[...],
+            layer.threshold[...],
+            layer.peepholes[...],
+            matrix(layer.projection),
+        )
+        assert [len(a) for a in (weights.input_kernel, weights.recurrent_kernel)] == [x.shape[-1], 3]
+        step = jax.jit(partial(STEPS["lstm"], weights, activations.functions("piecewise_linear", 8)))
+        carry: tuple[jax.Array, ...] = (jnp.zeros((BATCH, 8)), jnp.zeros((BATCH, 3)))
+        seen = []
+        for frame in x:
+            carry, state = step(carry, frame)
+            seen.append(state)
+        x = jnp.stack(seen)
+        np.testing.assert_allclose(made.states[index], x, atol=1e-5)
+        for found, expected in zip(made.carries[index], carry, strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(made.scores, x @ matrix(model.head) + model.bias[...], atol=1e-5)
+
+
+def test_peepholes_are_written_as_biases_are() -> None:
+    model = network(**SHAPE, cell="lstm", peephole=True)
+    layer = model.layers[0]
+    assert layer.peepholes is not None
+    layer.peepholes[...] = jnp.linspace(-0.9, 0.9, 24) + 1e-6
+    before = compiled(model, X).scores
+    layer.peepholes[...] = written_bias(layer.peepholes[...], layer.input_kernel)
+    words = np.asarray(layer.peepholes[...], np.float64) * 2**15  # the largest is below 1
+    np.testing.assert_array_equal(words, np.round(words))
+    np.testing.assert_array_equal(compiled(model, X).scores, before)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"projection": 4}, "projection and peephole belong to the LSTM"),
+        ({"peephole": True}, "projection and peephole belong to the LSTM"),
+        ({"cell": "lstm", "projection": 8}, "projection must be smaller than hidden = 8, got 8"),
+        ({"cell": "lstm", "projection": 4, "batch_norm": "frozen"}, "batch_norm cannot be combined"),
+        ({"cell": "lstm", "peephole": True, "batch_norm": "per_step"}, "batch_norm cannot be combined"),
+    ],
+)
+def test_a_network_that_contradicts_itself_is_refused_in_one_line(fields: dict[str, Any], text: str) -> None:
+    contradictory = Network(hidden=8, **fields)
+    assert contradictory.contradiction is not None and text in contradictory.contradiction
+    with pytest.raises(InputError, match=f"network: {text}"):
+        RecurrentNetwork(contradictory, TaskShape(INPUTS, OUTPUTS), 0)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"batch_norm": "frozen"}, {"cell": "lstm", "projection": 4, "peephole": True}, {"state_sparsity": 0.9}],
+    ids=str,
+)
+def test_a_network_that_does_not_contradict_itself_has_no_contradiction(fields: dict[str, Any]) -> None:
+    assert Network(hidden=8, **fields).contradiction is None
+
+
+KERNELS = ("input_kernel", "recurrent_kernel", "projection_kernel")
+
+
+def test_a_network_is_stochastic_where_any_kernel_is() -> None:
+    for name in KERNELS:
+        assert network(**(PROJECTED | {name: Kernel(weights=Binary())})).stochastic
+    for weights in (Ternary(stochastic=False), Fixed(bits=4), Float()):
+        assert not network(**(PROJECTED | dict.fromkeys(KERNELS, Kernel(weights=weights)))).stochastic
+
+
+def test_words_are_drawn_by_the_key_of_a_pass_and_decided_without() -> None:
+    model = network(**(PROJECTED | {"layers": 1} | dict.fromkeys(KERNELS, Kernel(weights=Ternary()))))
+    run = nnx.jit(lambda model, key: model(X, None, Mode(key)).scores)
+    one, again, other = (np.asarray(run(model, jax.random.key(seed))) for seed in (21, 21, 22))
+    plain = np.asarray(compiled(model, X).scores)
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any() and (one != plain).any()
+    for kernel in model.kernels().values():
+        kernel.words[...] = kernel.matrix().T.reshape(-1)  # words at a are drawn to be themselves
+    np.testing.assert_allclose(run(model, jax.random.key(21)), plain, atol=1e-6)
+
+
+def test_a_kernel_is_drawn_once_for_all_steps() -> None:
+    """Steps of equal input that see no state give equal states: the words do not change within a pass."""
+    model = network(**(PLAIN | {"layers": 1, "input_kernel": Kernel(weights=Binary())}))
+    layer = model.layers[0]
+    layer.recurrent_kernel.words[...] = jnp.zeros_like(layer.recurrent_kernel.words[...])
+    layer.bias[...] = layer.bias[...].at[8:16].set(-100.0)  # z is 3e-4, so h is nearly n
+    constant = jnp.broadcast_to(X[0], X.shape)
+    states = np.asarray(model(constant, None, Mode(jax.random.key(21))).states[0])
+    assert np.abs(states).max() > 0.1
+    np.testing.assert_allclose(states, np.broadcast_to(states[0], states.shape), atol=2e-3)

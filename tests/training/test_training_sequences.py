@@ -102,7 +102,7 @@ compiled_loss = jax.jit(loss, static_argnums=0)
 
 def _batch(streams: Sequences, start: int) -> Any:
     here = slice(start, start + 7)
-    return Chunks(streams.x[:, here], streams.y[:, here], streams.mask[:, here])
+    return Chunks(streams.x[:, here], streams.y[:, here], streams.mask[:, here], streams.mask[:, here])
 
 
 @pytest.mark.parametrize("embedding", [0, 6])

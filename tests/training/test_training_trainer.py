@@ -57,6 +57,7 @@ def test_weights_have_dotted_names(trained: Trained) -> None:
         "layers.0.bias",
         "layers.0.input_kernel.words",
         "layers.0.recurrent_kernel.words",
+        "layers.0.threshold",
     ]
 
 
@@ -101,7 +102,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_with_one_line() -> None:
 
 
 def test_networks_of_different_compile_keys_are_refused() -> None:
-    with pytest.raises(ValueError, match="must share cell, layers, hidden size and segments"):
+    with pytest.raises(ValueError, match="must share everything that is static"):
         train([NETWORK, NETWORK.model_copy(update={"layers": 2})], RECIPE, TASK, [0, 1])
 
 

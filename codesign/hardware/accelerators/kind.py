@@ -127,6 +127,8 @@ def network_faults(workload: Workload, name: str, structures: tuple[str, ...]) -
     strange = [product.structure for product in workload.products if product.structure not in structures]
     formats = {product.number_format for product in workload.products}
     mask = Infeasible(0)
+    if workload.contradiction:
+        mask |= Infeasible.NETWORK
     if workload.oversized_block:
         mask |= Infeasible.OVERSIZED_BLOCK
     if strange:
@@ -137,6 +139,7 @@ def network_faults(workload: Workload, name: str, structures: tuple[str, ...]) -
         mask |= Infeasible.ACTIVATION_FORMAT
     return mask, {
         "accelerator": name,
+        "contradiction": workload.contradiction,
         "structures": ", ".join(structures),
         "structure": strange[0] if strange else "",
         "oversized_block": workload.oversized_block,

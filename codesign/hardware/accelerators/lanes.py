@@ -17,7 +17,7 @@ import numpy as np
 from codesign.hardware.cost import Array, Parts
 from codesign.hardware.memory import SRAM_65NM, Memory
 from codesign.hardware.technology import Operations, add_mm2, multiply_mm2
-from codesign.hardware.workload import Workload
+from codesign.hardware.workload import Product, Workload
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def memory_area(memories: dict[str, Memory]) -> Parts:
 
 def accumulator_bits(workload: Workload) -> int:
     """Width that no sum of products can overflow: weight + activation + ceil(log2(columns))."""
-    kernels = [(layer.input_kernel, layer.recurrent_kernel) for layer in workload.layers] + [(workload.head,)]
+    kernels: list[tuple[Product, ...]] = [(layer.input_kernel, layer.recurrent_kernel) for layer in workload.layers]
+    kernels += [(kernel,) for layer in workload.layers for kernel in layer.kernels[2:]] + [(workload.head,)]
     return workload.activation_bits + max(
         max(kernel.word_length for kernel in group) + (sum(kernel.padded_cols for kernel in group) - 1).bit_length()
         for group in kernels
@@ -116,7 +117,7 @@ def step_memories(workload: Workload, n_pe: Array) -> dict[str, Memory]:
     return table | {
         "biases": Memory(
             workload.layers[0].bias_bits * one,
-            (sum(layer.n_biases for layer in workload.layers) + head.rows) * one,
+            (sum(layer.stored_biases for layer in workload.layers) + head.rows) * one,
         ),
         "states": Memory(STATE_BITS * one, n_states * one),
         "function_table": Memory(table_bits * one, table_words * one, copies=2),
@@ -126,6 +127,8 @@ def step_memories(workload: Workload, n_pe: Array) -> dict[str, Memory]:
 
 def _table(workload: Workload) -> tuple[int, int]:
     """Words and bits a word; an exact function is a table of one word an activation value."""
+    if workload.function == "hard":
+        return 0, 0
     if workload.segments is None:
         return 2**workload.activation_bits, workload.activation_bits
     return workload.segments, SLOPE_BITS + workload.activation_bits + GUARD_BITS

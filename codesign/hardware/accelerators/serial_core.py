@@ -138,6 +138,14 @@ def _faults(workload: Workload, n_pe: NDArray[np.int64]) -> tuple[NDArray[np.int
     uneven = [k.largest_block for k in kernels if workload.hidden % k.largest_block]
     if uneven:
         mask |= Infeasible.BLOCK_DIVIDES_HIDDEN
+    parts = {
+        "projection": any(layer.projection is not None for layer in workload.layers),
+        "batch normalisation": workload.batch_norm != "none",
+        "peepholes": workload.peephole,
+    }
+    lacking = [part for part, wanted in parts.items() if wanted]
+    if lacking:
+        mask |= Infeasible.CELL
     if workload.segments is None:
         mask |= Infeasible.ACTIVATION_FUNCTION
     elif workload.segments & (workload.segments - 1):
@@ -154,6 +162,7 @@ def _faults(workload: Workload, n_pe: NDArray[np.int64]) -> tuple[NDArray[np.int
     useful = _useful_sizes(workload)
     return infeasible, facts | {
         "uneven_block": uneven[0] if uneven else None,
+        "cell_part": lacking[0] if lacking else "",
         "segments": workload.segments,
         "block_size": misfit,
         "level2_block": min((k.level2_block for k in kernels if k.level2_block), default=None),
