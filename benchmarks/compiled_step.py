@@ -42,7 +42,9 @@ def member(network: Network, seed: int) -> tuple[Any, Member]:
     """Static graph and a fresh member."""
     graph, params, traced = split(build(network, TASK, seed))
     settings = Settings(*(jnp.float32(value) for value in (0.01, 1000.0, 0.1, 1.0, 0.0)))
-    return graph, Member(params, traced, ADAM.init(params), jax.random.key(seed), jnp.int32(0), settings)
+    return graph, Member(
+        params, traced, ADAM.init(params), jax.random.key(seed), jnp.int32(0), settings, jnp.zeros(network.layers)
+    )
 
 
 def seconds(program: Any, state: Member, data: Chunks) -> tuple[float, Member]:

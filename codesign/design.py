@@ -173,8 +173,12 @@ GATES = {"lstm": 4, "gru": 3}
 ACTIVITY_BLOCKS = (1, 2, 4, 8, 16)
 """Block sizes for which the activity of a state is recorded."""
 
-Activity = tuple[Mapping[int, Sequence[float]], ...]
-"""For each layer and block size: the share of steps with 0, 1, 2, ... state blocks that are not zero."""
+ACTIVITY_BATCHES = (1, 8, 16)
+"""Numbers of streams, side by side, for which it is recorded."""
+
+Activity = tuple[Mapping[int, Mapping[int, Sequence[float]]], ...]
+"""For each layer, batch and block size: the share of steps with 0, 1, 2, ... state blocks that are not zero
+in every stream of the batch."""
 
 
 class Kernel(Spec):
@@ -191,8 +195,8 @@ class Network(Spec):
     [-1, 1). Entries of h smaller than `state_threshold` are zero wherever h enters a product. A token
     enters as a trained vector of `embedding` entries, or one-hot where that is 0. An LSTM may have
     peepholes and a `projection` that shortens its state (0: none), or else batch normalisation in the cell,
-    as a GRU may. `state_sparsity` above zero is a share of zeros in the state that training reaches by
-    raising the threshold; `state_threshold` then only is where it begins.
+    as a GRU may. `state_sparsity` above zero is a share of zeros in the state that training reaches by a
+    pressure on the size of the state's entries, which it finds; it needs a threshold.
     """
 
     cell: Literal["lstm", "gru"] = "gru"
@@ -219,6 +223,8 @@ class Network(Spec):
             return "projection and peephole belong to the LSTM; leave them out or use cell = 'lstm'"
         if self.batch_norm.kind != "none" and (self.projection or self.peephole):
             return "batch_norm cannot be combined with projection or peephole; leave one out"
+        if self.state_sparsity and not self.state_threshold:
+            return "state_sparsity needs a state_threshold above 0; 0.1 is a good one"
         if self.projection >= self.hidden:
             return f"projection must be smaller than hidden = {self.hidden}, got {self.projection}"
         return None
@@ -260,12 +266,20 @@ class Recipe(Spec):
 
 
 class Accelerator(Spec):
-    """The hardware: a kind (one file in hardware/accelerators), its technology and its size."""
+    """The hardware: a kind (one file in hardware/accelerators), its technology and its size.
+
+    `batch` independent streams share every weight that is read. Where `dram_bits_per_s` is not 0 the kernels
+    lie in memory outside the chip with that bandwidth. `supply_v` is an ASIC's supply voltage, 0 the node's
+    nominal one.
+    """
 
     kind: str = "serial_core"
     technology: str = "xc7z020"
     n_pe: int = Field(default=16, ge=1, le=65536)
     clock_hz: float = Field(default=100e6, gt=0.0)
+    batch: int = Field(default=1, ge=1, le=1024)
+    dram_bits_per_s: float = Field(default=0.0, ge=0.0)
+    supply_v: float = Field(default=0.0, ge=0.0, le=2.0)
 
 
 @dataclass(frozen=True)

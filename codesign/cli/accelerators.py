@@ -12,9 +12,9 @@ def accelerators() -> None:
     from codesign.hardware import ACCELERATORS, TECHNOLOGIES, FpgaPart
 
     out = console()
-    kinds = Table("accelerator", "structures", "what", box=None, pad_edge=False)
+    kinds = Table("accelerator", "structures", "weights", "what", box=None, pad_edge=False)
     for name, kind in ACCELERATORS.items():
-        kinds.add_row(name, ", ".join(kind.structures), kind.summary)
+        kinds.add_row(name, ", ".join(kind.structures), ", ".join(kind.weights), kind.summary)
     out.print(kinds, "")
     parts = Table("part or node", "nm", "LUT", "FF", "DSP", "BRAM18", box=None, pad_edge=False)
     for name, part in TECHNOLOGIES.items():

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import click
 
+from codesign.cli import quantities
+from codesign.errors import InputError
+
 
 class FieldLimit(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.4 on
     """FIELD=VALUE."""
@@ -12,11 +15,12 @@ class FieldLimit(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # g
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
         """A field's name and a number."""
-        field, _, number = value.partition("=")
+        from codesign.hardware import COST_FIELDS
+
         try:
-            return field, float(number)
-        except ValueError:
-            self.fail(f"'{value}' is not of the form FIELD=VALUE with a number, as latency_s=1e-5", param, ctx)
+            return quantities.limit(value, {"error": "", **COST_FIELDS})
+        except InputError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command(short_help="Export a design: its configuration and integer weights.")

@@ -18,6 +18,7 @@ from codesign.cli.methods import methods
 from codesign.cli.report import report
 from codesign.cli.search import search
 from codesign.cli.tasks import tasks
+from codesign.cli.validate import validate
 from codesign.errors import CodesignError
 
 
@@ -28,7 +29,7 @@ def app(debug: bool) -> None:
     """Find and deliver compressed recurrent networks for hardware."""
 
 
-for _command in (search, confirm, front, report, export, estimate, data, tasks, methods, accelerators):
+for _command in (search, confirm, front, report, export, estimate, validate, data, tasks, methods, accelerators):
     app.add_command(_command)
 
 

@@ -15,7 +15,7 @@ from codesign.hardware.cost import COST_FIELDS, Cost, Infeasible
 from codesign.hardware.technology import TECHNOLOGIES, AsicNode, FpgaPart, Technology, technology
 from codesign.hardware.workload import Workload, workload
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a change makes the same design cost something else."""
 
 
@@ -32,14 +32,14 @@ def estimate(
         shape: of the task.
         accelerator: kind and technology, and the size and clock unless `settings` gives them.
         activity: measured zeros of the state; without it every cost is the worst case.
-        settings: sizes and clocks to try in one call instead of the accelerator's own.
+        settings: to try in one call instead of the accelerator's own.
 
     Raises:
         InputError: the kind or technology is unknown, or a count is below 1.
     """
     kind, part = accelerator_kind(accelerator.kind), technology(accelerator.technology)
     if settings is None:
-        settings = Settings.of(accelerator.n_pe, accelerator.clock_hz)
+        settings = Settings.of_accelerator(accelerator)
     return kind.estimate(workload(network, shape, activity), settings, part)
 
 
@@ -58,4 +58,5 @@ __all__ = [
     "Workload",
     "accelerator_kind",
     "estimate",
+    "technology",
 ]

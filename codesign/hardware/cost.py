@@ -31,7 +31,7 @@ COST_FIELDS: dict[str, str] = {
     "area_mm2": "mm2",
     "storage_bits": "bit",
 }
-"""Every figure of a Cost and its unit; all are for one time step of one stream."""
+"""Every figure of a Cost and its unit; all but throughput and power are for one time step of one stream."""
 
 COUNTED = frozenset({"cycles", "LUT", "FF", "DSP", "BRAM18", "bit"})
 """Units of things that are counted and shown without a fraction where there is none."""
@@ -57,6 +57,13 @@ class Infeasible(IntFlag):
     CLOCK = 1 << 14
     NETWORK = 1 << 15
     CELL = 1 << 16
+    HEAD_FORMAT = 1 << 17
+    SUPPLY = 1 << 18
+    RETICLE = 1 << 19
+    BATCH = 1 << 20
+    OFF_CHIP = 1 << 21
+    PE_FITS_KIND = 1 << 22
+    SMALL_BLOCK = 1 << 25
 
 
 SENTENCES: dict[Infeasible, str] = {
@@ -66,7 +73,8 @@ SENTENCES: dict[Infeasible, str] = {
         "a block of {oversized_block} is larger than the layer; with hidden = {hidden} use at most {largest_block}"
     ),
     Infeasible.STRUCTURE: "{accelerator} runs {structures} kernels, not {structure}",
-    Infeasible.WEIGHT_FORMAT: ("{accelerator} multiplies fixed-point weights only; use weights of kind 'fixed'"),
+    Infeasible.WEIGHT_FORMAT: "{accelerator} multiplies weights of kind {weights}, not '{foreign}'",
+    Infeasible.HEAD_FORMAT: "{accelerator} has fixed-point weights in the output layer; use head_weights = 'fixed'",
     Infeasible.ACTIVATION_FORMAT: ("{accelerator} holds fixed-point states only; use activations of kind 'fixed'"),
     Infeasible.ACTIVATION_FUNCTION: (
         "{accelerator} evaluates piecewise-linear segments; use activation_function = 'piecewise_linear'"
@@ -89,6 +97,12 @@ SENTENCES: dict[Infeasible, str] = {
     Infeasible.DSP: "needs {dsp} DSP, {technology} has {limit_dsp}",
     Infeasible.BRAM18: "needs {bram18} BRAM18, {technology} has {limit_bram18}",
     Infeasible.CLOCK: "clock_hz = {clock_hz:g} is above the {max_clock_hz:g} that {technology} may reach",
+    Infeasible.SUPPLY: "{technology} has a supply of its own; supply_v belongs to ASIC nodes",
+    Infeasible.RETICLE: "needs {area_mm2:.0f} mm2, more than the {reticle_mm2} that one exposure makes",
+    Infeasible.BATCH: "{accelerator} has no streams side by side; use batch = 1",
+    Infeasible.OFF_CHIP: "{accelerator} holds all weights on the chip; use dram_bits_per_s = 0",
+    Infeasible.PE_FITS_KIND: "n_pe = {n_pe} does not fit {accelerator}: {pe_rule}; the next useful is {useful_n_pe}",
+    Infeasible.SMALL_BLOCK: "{accelerator} transforms blocks; use block_size = 2 or more in every kernel",
 }
 """Text of each bit; the words in braces are `Cost.facts` or figures of the Cost."""
 
@@ -98,8 +112,9 @@ class Cost:
     """Figures of one time step, one array entry a setting; NaN where the technology has no such thing.
 
     Attributes:
-        throughput: steps per second of one stream, 1 / latency_s.
-        power_w: energy_j / latency_s, the mean while a step runs.
+        latency_s: from a step's input to its output, which the stream's next step may wait for.
+        throughput: steps per second of all streams that the hardware works on together.
+        power_w: energy_j * throughput, the mean while it works.
         infeasible: bits of `Infeasible`; 0 where the design can run.
         breakdown: for a figure's name, the parts that add up to it.
         unproven: what neither RTL nor a publication has checked, one sentence each.

@@ -25,6 +25,7 @@ import numpy as np
 
 from codesign.compression import BlockCirculant, CoarseGrain, Structure, TensorStructure
 from codesign.compression.structure import pad
+from codesign.compression.tensor import Path, TensorNetwork
 from codesign.design import GATES, Activity, Kernel, Network, PerStep, PiecewiseLinear, TaskShape
 from codesign.errors import InputError
 
@@ -35,6 +36,68 @@ _BIASES = {"lstm": 4, "gru": 4}
 _MULTIPLICATIONS = {"lstm": 3, "gru": 3}
 _ADDITIONS = {"lstm": 1, "gru": 3}
 _LOOKUPS = {"lstm": 5, "gru": 3}
+
+
+@dataclass(frozen=True)
+class Gather:
+    """What a step of a contraction reads, for one term of its sum, of a result that lies as (columns, rows).
+
+    Attributes:
+        outer: runs of consecutive columns.
+        inner: columns of a run.
+        stride: columns from the begin of one run to that of the next; 0 where that varies.
+        rows: rows of each column.
+    """
+
+    outer: int
+    inner: int
+    stride: int
+    rows: int
+
+    @property
+    def transposes(self) -> bool:
+        """Whether the words are needed in another order than they were written."""
+        return self.stride != self.inner
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """One step of the product with a tensor kernel: (columns, contracted) times (contracted, rows).
+
+    The left operand holds the columns. It is the input or what the step before made of it, the right one a factor
+    or a product of factors; a step before which no input has entered has factors on both sides.
+
+    Attributes:
+        columns, contracted, rows: extents.
+        from_input: whether the input has entered.
+        gather: how it reads what an earlier step made of the input; None where there was none.
+    """
+
+    columns: int
+    contracted: int
+    rows: int
+    from_input: bool
+    gather: Gather | None = None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.columns * self.contracted * self.rows
+
+    @property
+    def left_words(self) -> int:
+        """Entries of the left operand."""
+        return self.columns * self.contracted
+
+    @property
+    def right_words(self) -> int:
+        """Entries of the right operand."""
+        return self.contracted * self.rows
+
+    @property
+    def n_words(self) -> int:
+        """Entries of the result."""
+        return self.columns * self.rows
 
 
 @dataclass(frozen=True)
@@ -51,6 +114,7 @@ class Product:
         level1_block, level2_block: sides of the coarse-grain blocks; None where there are none.
         one_hot: whether its input is a token.
         misfit: why the structure cannot hold the kernel; the counts then are those of sizes that can.
+        steps: of the contraction with a tensor kernel, in their order.
     """
 
     structure: str
@@ -69,6 +133,7 @@ class Product:
     level2_block: int | None = None
     one_hot: bool = False
     misfit: str | None = None
+    steps: tuple[Contraction, ...] = ()
 
     @property
     def columns(self) -> int:
@@ -216,7 +281,7 @@ def workload(network: Network, shape: TaskShape, activity: Activity | None = Non
         activation_bits=network.activations.word_length,
         activation_format=network.activations.kind,
         segments=function.segments if isinstance(function, PiecewiseLinear) else None,
-        skips_state=network.state_threshold > 0 or network.state_sparsity > 0,
+        skips_state=network.state_threshold > 0,
         activity=activity,
         embedding=network.embedding,
         embedding_words=shape.n_inputs * network.embedding,
@@ -279,7 +344,8 @@ def _tensor_product(structure: TensorStructure, kernel: Kernel, gates: int, rows
         counts = structure.counts(gates, rows, cols)
     except InputError as error:
         misfit = str(error)
-        counts = structure.model_copy(update={"row_modes": "", "col_modes": ""}).counts(gates, rows, cols)
+        structure = structure.model_copy(update={"row_modes": "", "col_modes": ""})
+        counts = structure.counts(gates, rows, cols)
     return Product(
         structure=structure.kind,
         number_format=kernel.weights.kind,
@@ -293,6 +359,39 @@ def _tensor_product(structure: TensorStructure, kernel: Kernel, gates: int, rows
         index_bits=0,
         word_length=kernel.weights.word_length,
         misfit=misfit,
+        steps=contractions(structure.network(gates, rows, cols)),
+    )
+
+
+def contractions(network: TensorNetwork, path: Path | None = None) -> tuple[Contraction, ...]:
+    """The steps of a product with one input along `path` (the cheapest if None)."""
+    found: list[Contraction] = []
+    written: tuple[str, str] | None = None  # columns and rows of the last result that the input has entered
+    for step in network.steps(path=path):
+        left, right = step.equation.replace("...", "").partition("->")[0].split(",")
+        shared = "".join(index for index in left if index in right)
+        columns, rows = (
+            "".join(index for index in side if index not in shared and network.sizes[index] > 1)
+            for side in (left, right)
+        )
+        gather = _gather(network, *written, shared) if written else None
+        n_columns, contracted, n_rows = (network.volume(indices) for indices in (columns, shared, rows))
+        found.append(Contraction(n_columns, contracted, n_rows, step.from_input, gather if step.from_input else None))
+        written = (columns, rows) if step.from_input else written
+    return tuple(found)
+
+
+def _gather(network: TensorNetwork, columns: str, rows: str, shared: str) -> Gather:
+    """The reads of a step that sums over `shared` of a result whose last indices run fastest."""
+    summed = [place for place, index in enumerate(columns) if index in shared]
+    first, after = (summed[0], summed[-1] + 1) if summed else (0, 0)
+    inner = network.volume(columns[after:])
+    kept = network.volume("".join(index for index in columns if index not in shared))
+    return Gather(
+        outer=kept // inner,
+        inner=inner,
+        stride=network.volume(columns[first:]) if len(summed) == after - first else 0,
+        rows=network.volume("".join(index for index in rows if index not in shared)),
     )
 
 
@@ -317,10 +416,14 @@ def _check_activity(activity: Activity, network: Network) -> None:
     """Histograms must fit the network; a wrong one would silently shift every cost."""
     if len(activity) != network.layers:
         raise InputError(f"activity must have {network.layers} entries, one a layer, got {len(activity)}")
-    for histograms in activity:
-        for block, shares in histograms.items():
-            wanted = pad(network.state, block) // block + 1
-            if len(shares) != wanted:
-                raise InputError(f"activity, block size {block}: needs {wanted} shares, got {len(shares)}")
-            if min(shares) < 0 or not np.isclose(sum(shares), 1.0, atol=1e-6):
-                raise InputError(f"activity, block size {block}: shares must sum to 1, got {sum(shares):g}")
+    for streams, block, shares in (
+        (streams, block, shares)
+        for layer in activity
+        for streams, histograms in layer.items()
+        for block, shares in histograms.items()
+    ):
+        where, wanted = f"activity, batch {streams}, block size {block}", pad(network.state, block) // block + 1
+        if len(shares) != wanted:
+            raise InputError(f"{where}: needs {wanted} shares, got {len(shares)}")
+        if min(shares) < 0 or not np.isclose(sum(shares), 1.0, atol=1e-6):
+            raise InputError(f"{where}: shares must sum to 1, got {sum(shares):g}")

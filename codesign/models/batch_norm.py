@@ -11,8 +11,8 @@ GRU, reset after the product as in `cells`:
 
 BN(a; g) = g * (a - mean) / sqrt(variance + EPSILON). In training mean and variance are those of the
 batch, step by step, real steps only. Afterwards they are constants, of each of the first steps
-("per_step") or of all steps together ("frozen"): then BN is one scale and one shift for each gate
-output, into which the constant of binary and ternary words folds too.
+("per_step") or of all steps together ("frozen"): then BN is one scale for each product of a gate
+output and one shift (`Folded`), into which the constant of binary and ternary words folds too.
 """
 
 from functools import partial
@@ -29,6 +29,7 @@ from codesign.numerics.fixed_point import quantize_unit
 
 EPSILON = 1e-5
 FIRST_GAIN = 0.1  # of every scale (the released code)
+SMALLEST_SCALE = 2.0**-40  # in place of zero, beside which no mean could stand for a shift
 
 
 class Moments(NamedTuple):
@@ -53,6 +54,27 @@ class Gains(NamedTuple):
     h: jax.Array
     c: jax.Array
     c_shift: jax.Array
+
+
+class Folded(NamedTuple):
+    """Normalisation by constants as hardware does it; rows are the first steps of a sequence, or one for all.
+
+    With s and t for scale and shift:
+
+        LSTM    z = s_x (Wx x) + s_h (Wh h) + t;   h = o*tanh(s_c c + t_c)
+        GRU     r, z alike;   n = tanh(s_xn (Wxn x) + t_n + r*(s_hn (Whn h) + t_hn))
+
+    Attributes:
+        scale_x, scale_h: (rows, gates * hidden) of Wx x and of Wh h.
+        shift: (rows, 4 * hidden), what the means leave of the bias, in its order: the GRU's last quarter is t_hn.
+        scale_c, shift_c: (rows, hidden) of the LSTM's c; None in a GRU.
+    """
+
+    scale_x: jax.Array
+    scale_h: jax.Array
+    shift: jax.Array
+    scale_c: jax.Array | None = None
+    shift_c: jax.Array | None = None
 
 
 class StepInput(NamedTuple):
@@ -209,3 +231,44 @@ class CellBatchNorm(nnx.Module):
             square = pooled((moments.variance + jnp.square(moments.mean)) * weight) / count
             self.means[name][...] = mean[source]
             self.variances[name][...] = jnp.maximum(square - jnp.square(mean), 0.0)[source]
+
+    def folded(self, cell: str, bias: jax.Array) -> Folded:
+        """One scale for each product and one shift, from the constants.
+
+        Args:
+            cell: "lstm" or "gru".
+            bias: (4 * hidden,) as memory holds it.
+        """
+        (scale_x, of_x), (scale_h, of_h), (scale_c, of_c) = (self._affine(name) for name in ("x", "h", "c"))
+        if cell == "lstm":
+            return Folded(scale_x, scale_h, bias + of_x + of_h, scale_c, self.c_shift[...] + of_c)
+        (gates_x, n_x), (gates_h, n_h) = (jnp.split(of, [2 * self.c.shape[0]], axis=1) for of in (of_x, of_h))
+        return Folded(scale_x, scale_h, bias + jnp.concatenate([gates_x + gates_h, n_x, n_h], axis=1))
+
+    def set_folded(self, folded: Folded) -> None:
+        """Normalise as `folded` says, beside a bias of zero.
+
+        Shifts go into the means, because those are of each step and no 16-bit words, as a bias may be. The
+        scales of a unit must have one sign in all rows, that of its gain.
+        """
+        n_gates = self.x.shape[0]
+        shift_x, shift_hn = jnp.split(folded.shift, [n_gates], axis=1)
+        shift_h = jnp.pad(shift_hn, [(0, 0), (n_gates - shift_hn.shape[1], 0)])
+        self._set_affine("x", folded.scale_x, shift_x)
+        self._set_affine("h", folded.scale_h, shift_h)
+        if folded.scale_c is not None and folded.shift_c is not None:
+            self._set_affine("c", folded.scale_c, folded.shift_c)
+            self.c_shift[...] = jnp.zeros_like(self.c_shift[...])
+
+    def _affine(self, name: str) -> tuple[jax.Array, jax.Array]:
+        """Scale and shift, (rows, n) each: BN(a) = scale * a + shift."""
+        scale = getattr(self, name)[...] * jax.lax.rsqrt(self.variances[name][...] + EPSILON)
+        return scale, -scale * self.means[name][...]
+
+    def _set_affine(self, name: str, scale: jax.Array, shift: jax.Array) -> None:
+        """The inverse of `_affine`; a gain is the unit's largest scale, so that no variance is below 1 - EPSILON."""
+        scale = jnp.where(jnp.abs(scale) < SMALLEST_SCALE, SMALLEST_SCALE, scale)
+        largest = jnp.take_along_axis(scale, jnp.abs(scale).argmax(0)[None], axis=0)
+        getattr(self, name)[...] = largest[0]
+        self.means[name][...] = -shift / scale
+        self.variances[name][...] = jnp.square(largest / scale) - EPSILON

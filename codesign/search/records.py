@@ -84,7 +84,7 @@ class TrainingRecord:
     network_key: str
     seed: int
     metrics: dict[str, float]
-    activity: list[dict[str, list[float]]]
+    activity: list[dict[str, dict[str, list[float]]]]
     losses: list[float]
     seconds: float
     test_metrics: dict[str, float] | None

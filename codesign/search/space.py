@@ -149,12 +149,14 @@ def _registered(reader: Reader, tree: Tree) -> None:
     """Kinds and technologies must be known before a cost can be asked for."""
     accelerator = tree["accelerator"]
     assert isinstance(accelerator, dict)
-    for field, known in (("kind", hardware.ACCELERATORS), ("technology", hardware.TECHNOLOGIES)):
+    for field, find in (("kind", hardware.accelerator_kind), ("technology", hardware.technology)):
         node = accelerator.get(field)
         for value in node.values if isinstance(node, Choice) else (node,):
-            if isinstance(value, str) and value not in known:
-                what = "accelerator" if field == "kind" else "part or node"
-                reader.fault(f"accelerator.{field}", unknown(what, value, known))
+            if isinstance(value, str):
+                try:
+                    find(value)
+                except InputError as error:
+                    reader.fault(f"accelerator.{field}", str(error))
 
 
 def _objectives(reader: Reader, names: Any) -> tuple[str, ...]:

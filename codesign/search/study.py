@@ -172,7 +172,7 @@ class Study:
             network_key=key,
             seed=seed,
             metrics=evaluation.metrics,
-            activity=[{str(block): list(h) for block, h in layer.items()} for layer in evaluation.activity],
+            activity=json.loads(json.dumps(evaluation.activity)),
             losses=list(trained.losses),
             seconds=trained.seconds,
             test_metrics=None,
@@ -295,7 +295,10 @@ class Study:
 
 
 def _activity(run: TrainingRecord) -> Activity:
-    return tuple({int(block): shares for block, shares in layer.items()} for layer in run.activity)
+    return tuple(
+        {int(streams): {int(block): shares for block, shares in found.items()} for streams, found in layer.items()}
+        for layer in run.activity
+    )
 
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:

@@ -16,9 +16,9 @@ import optax
 import platformdirs
 from flax import nnx
 
-from codesign.design import ACTIVITY_BLOCKS
+from codesign.design import ACTIVITY_BATCHES, ACTIVITY_BLOCKS
 from codesign.models import Carry, Mode, Pass, RecurrentNetwork, Traced
-from codesign.training.admm import Admm, dotted, penalty
+from codesign.training.admm import Admm, penalty
 
 Tree = Any
 
@@ -33,6 +33,7 @@ class Member(NamedTuple):
         key: of the data order.
         step: optimizer steps done.
         settings: traced numbers of the recipe.
+        pressure: (layers,) on the size of the states; 0 where no sparsity is wanted.
         admm: the structure a dense network is drawn to; None outside ADMM.
     """
 
@@ -42,6 +43,7 @@ class Member(NamedTuple):
     key: jax.Array
     step: jax.Array
     settings: "Settings"
+    pressure: jax.Array
     admm: Admm | None = None
 
 
@@ -74,23 +76,24 @@ class Prediction(NamedTuple):
         best: (batch, time) most probable class.
         surprise: (batch, time) -log of the true class's probability, in nats.
         log_probabilities: (batch, time, outputs), or None where nobody asked for them.
-        nonzero_blocks: for each layer and each block size of `ACTIVITY_BLOCKS`: (batch, time) state
-            blocks with a non-zero entry.
+        nonzero_blocks: for each layer, each number of streams of `ACTIVITY_BATCHES` and each block size of
+            `ACTIVITY_BLOCKS`: (batch // streams, time) state blocks with a non-zero entry in any stream.
         carries: every layer's, after the last step.
     """
 
     best: jax.Array
     surprise: jax.Array
     log_probabilities: jax.Array | None
-    nonzero_blocks: list[list[jax.Array]]
+    nonzero_blocks: list[dict[int, list[jax.Array]]]
     carries: list[Carry]
 
 
 ADAM = optax.scale_by_adam()
 CALIBRATION_BATCHES = 64
 RISE = 0.5  # share of the steps after which the wanted sparsity stands
-THRESHOLD_GAIN = 0.02  # of a threshold, for each step and each unit of missing sparsity
-LARGEST_THRESHOLD = 0.99
+FIRST_PRESSURE = 0.1
+PRESSURE_GAIN = 20.0  # log of its growth in a training in which all of the wanted sparsity is missing
+LARGEST_PRESSURE = 100.0
 
 # Compiled programs outlive the process, unless the user has chosen a folder for them or none.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -112,28 +115,38 @@ def wanted_sparsity(settings: Settings, step: jax.Array) -> jax.Array:
     return settings.state_sparsity * jnp.minimum(1.0, step / (RISE * settings.n_steps))
 
 
-def moved_thresholds(params: Tree, states: list[jax.Array], real: jax.Array, wanted: jax.Array) -> Tree:
-    """Parameters with the thresholds of all layers a little nearer to the wanted share of zeros.
+def first_pressure(n_layers: int, sparsity: float) -> jax.Array:
+    """Before the first step: (layers,)."""
+    return jnp.full((n_layers,), FIRST_PRESSURE if sparsity > 0 else 0.0)
 
-    The paper sweeps the threshold by hand; here it follows the share that a batch shows, so that one
-    training ends at a given sparsity.
+
+def sizes_and_zeros(states: list[jax.Array], real: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean size of the states' entries, and their share of zeros, of every layer over the real steps.
 
     Args:
         states: of every layer, (time, batch, state), small entries zero.
         real: (time, batch) 1 where a step is no padding.
-        wanted: share; 0 leaves the thresholds as they are.
     """
     n_real = jnp.maximum(real.sum(), 1.0)
-    shares = {f"layers.{index}.threshold": jnp.sum((h == 0).mean(-1) * real) / n_real for index, h in enumerate(states)}
+    sizes = [jnp.sum(jnp.abs(h).mean(-1) * real) / n_real for h in states]
+    zeros = [jnp.sum((h == 0).mean(-1) * real) / n_real for h in states]
+    return jnp.stack(sizes), jnp.stack(zeros)
 
-    def moved(path: Tree, leaf: jax.Array) -> jax.Array:
-        name = dotted(path)
-        if name not in shares:
-            return leaf
-        nearer = jnp.clip(leaf + THRESHOLD_GAIN * (wanted - shares[name]), 0.0, LARGEST_THRESHOLD)
-        return jnp.where(wanted > 0, nearer, leaf)
 
-    return jax.tree_util.tree_map_with_path(moved, params)
+def moved_pressure(pressure: jax.Array, zeros: jax.Array, wanted: jax.Array, n_steps: jax.Array) -> jax.Array:
+    """Pressure on the states' size, a little nearer to what gives the wanted share of zeros.
+
+    The loss grows by pressure * mean |h|, which moves entries that survive the threshold and are not worth
+    it below it. The paper sweeps the threshold instead. Raising the threshold in training toward a wanted
+    share was tried and runs away: the straight-through gradient makes entries grow in order to survive, the
+    threshold follows, and all states saturate.
+
+    Args:
+        pressure, zeros: (layers,) share of zeros in a batch.
+        wanted: share.
+        n_steps: of the whole training.
+    """
+    return jnp.minimum(LARGEST_PRESSURE, pressure * jnp.exp(PRESSURE_GAIN / n_steps * (wanted - zeros)))
 
 
 def loss(
@@ -164,32 +177,35 @@ def _epoch(graph: Tree, batch_size: int, stateful: bool, member: Member, data: C
     rows = jnp.arange(len(data.mask)) if stateful else jax.random.permutation(order_key, len(data.mask))
     order = rows[: n_batches * batch_size]
 
-    def objective(params: Tree, batch: Chunks, carries: Any, count: jax.Array) -> tuple[jax.Array, tuple[Any, Pass]]:
+    def objective(params: Tree, batch: Chunks, state: Any) -> tuple[jax.Array, tuple[Any, Any, jax.Array]]:
+        _, _, count, pressure, carries = state
         draw = jax.random.fold_in(draw_key, count) if stochastic else None
         value, made = loss(graph, params, member.traced, batch, carries, draw)
+        sizes, zeros = sizes_and_zeros(made.states, batch.real.T.astype(jnp.float32))
         pull = 0.0 if member.admm is None else penalty(member.admm, params)
-        return value + pull, (value, made)
+        return value + jnp.sum(pressure * sizes) + pull, (value, made.carries, zeros)
 
-    def step(state: tuple[Tree, Tree, jax.Array, Any], rows: jax.Array) -> tuple[Any, jax.Array]:
-        params, optimizer, count, carries = state
+    def step(state: tuple[Tree, Tree, jax.Array, jax.Array, Any], rows: jax.Array) -> tuple[Any, jax.Array]:
+        params, optimizer, count, pressure, _ = state
         batch = Chunks(*(array[rows] for array in data))
         compute = jax.value_and_grad(objective, has_aux=True)
-        (_, (value, made)), gradient = compute(params, batch, carries, count)
+        (_, (value, after, zeros)), gradient = compute(params, batch, state)
         norm = optax.tree.norm(gradient)
         shrink = jnp.minimum(1.0, member.settings.max_gradient_norm / jnp.maximum(norm, 1e-12))
         gradient = jax.tree.map(lambda g: g * shrink, gradient)
         updates, optimizer = ADAM.update(gradient, optimizer)
         rate = learning_rate(member.settings, count)
         params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
-        real = batch.real.T.astype(jnp.float32)
-        params = moved_thresholds(params, made.states, real, wanted_sparsity(member.settings, count))
-        return (params, optimizer, count + 1, made.carries if stateful else None), value
+        wanted = wanted_sparsity(member.settings, count)
+        pressure = moved_pressure(pressure, zeros, wanted, member.settings.n_steps)
+        return (params, optimizer, count + 1, pressure, after if stateful else None), value
 
     # a stream begins every epoch with a state of zero
     carries = nnx.merge(graph, member.params, member.traced).zero_carries(batch_size) if stateful else None
-    start = (member.params, member.optimizer, member.step, carries)
-    (params, optimizer, count, _), losses = jax.lax.scan(step, start, order.reshape(n_batches, -1))
-    return member._replace(params=params, optimizer=optimizer, key=key, step=count), losses.mean()
+    start = (member.params, member.optimizer, member.step, member.pressure, carries)
+    (params, optimizer, count, pressure, _), losses = jax.lax.scan(step, start, order.reshape(n_batches, -1))
+    after = member._replace(params=params, optimizer=optimizer, key=key, step=count, pressure=pressure)
+    return after, losses.mean()
 
 
 @partial(jax.jit, static_argnames=("graph", "batch_size", "stateful"), donate_argnames=("member",))
@@ -255,15 +271,27 @@ def predict(
     scores, states, carries, _ = nnx.merge(graph, params, traced)(x.swapaxes(0, 1), carries, mode)
     log_probabilities = jax.nn.log_softmax(scores).swapaxes(0, 1)
     surprise = -jnp.take_along_axis(log_probabilities, y[..., None].astype(jnp.int32), axis=-1)[..., 0]
-    active = [[_nonzero_blocks(h, block) for block in ACTIVITY_BLOCKS] for h in states]
+    active = [
+        {
+            streams: [_nonzero_blocks(h, streams, block) for block in ACTIVITY_BLOCKS]
+            for streams in ACTIVITY_BATCHES
+            if streams <= h.shape[1]
+        }
+        for h in states
+    ]
     best = log_probabilities.argmax(-1).astype(jnp.int32)
     return Prediction(best, surprise, log_probabilities if keep_scores else None, active, carries)
 
 
-def _nonzero_blocks(h: jax.Array, block: int) -> jax.Array:
-    """(batch, time) blocks of a state (time, batch, hidden) that are not zero throughout."""
-    short = -h.shape[-1] % block
-    blocks = jnp.pad(h != 0, [(0, 0), (0, 0), (0, short)]).reshape(*h.shape[:2], -1, block)
+def _nonzero_blocks(h: jax.Array, streams: int, block: int) -> jax.Array:
+    """Blocks of a state (time, batch, hidden) that are not zero throughout in so many rows of the batch at a time.
+
+    Rows that fill no group are left out: (batch // streams, time).
+    """
+    time, batch, _ = h.shape
+    groups, short = batch // streams, -h.shape[-1] % block
+    active = (h[:, : groups * streams] != 0).reshape(time, groups, streams, -1).any(2)
+    blocks = jnp.pad(active, [(0, 0), (0, 0), (0, short)]).reshape(time, groups, -1, block)
     return blocks.any(-1).sum(-1).T
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from codesign.compression import Dense, Structure
-from codesign.design import ACTIVITY_BLOCKS, Activity, Kernel, Network, Recipe
+from codesign.design import ACTIVITY_BATCHES, ACTIVITY_BLOCKS, Activity, Kernel, Network, Recipe
 from codesign.errors import TrainingError
 from codesign.models import RecurrentNetwork
 from codesign.tasks import Answers, Sequences, Splits, Task
@@ -25,6 +25,7 @@ from codesign.training.step import (
     Member,
     Settings,
     calibrate,
+    first_pressure,
     predict,
     split,
     train_epoch,
@@ -196,7 +197,8 @@ class _Run:
             if self.n_phases == 0:
                 key = jax.random.key(self.seeds[index])
             settings = self._settings(network, n_epochs)
-            members.append(Member(mine, traced, ADAM.init(mine), key, jnp.int32(0), settings))
+            pressure = first_pressure(network.layers, network.state_sparsity)
+            members.append(Member(mine, traced, ADAM.init(mine), key, jnp.int32(0), settings, pressure))
         population = _stacked(members)
         if targets is not None:
             words = admm.words_of(params, targets)
@@ -263,19 +265,27 @@ def restore(network: Network, task: Task, seed: int, weights: Weights) -> Recurr
     return model
 
 
-def evaluate(model: RecurrentNetwork, task: Task, split_name: str) -> Evaluation:
-    """Metrics and activity on the "validation" or "test" split."""
+def evaluate(model: RecurrentNetwork, task: Task, split_name: str, draw: int | None = None) -> Evaluation:
+    """Metrics and activity on the "validation" or "test" split.
+
+    Args:
+        draw: number of a draw of stochastic words, one for the whole split; None decides every word, which
+            is what an export holds. The papers report drawn words: take the mean over several draws.
+    """
     data = splits(task)
     truth: Sequences = getattr(data, split_name)
     if task.training == "stream":
         truth = truth.streams(max(1, truth.mask.shape[1] // STREAM_STEPS))
-    answers, activity = _answers(model, truth, task.decodes)
+    key = None if draw is None else jax.random.key(draw)
+    answers, activity = _answers(model, truth, task.decodes, key)
     if not np.isfinite(answers.surprise[truth.mask > 0]).all():
         raise TrainingError("the trained network puts out numbers that are not finite")
     return Evaluation(task.score(answers, truth, data.train), activity)
 
 
-def _answers(model: RecurrentNetwork, truth: Sequences, keep_scores: bool) -> tuple[Answers, Activity]:
+def _answers(
+    model: RecurrentNetwork, truth: Sequences, keep_scores: bool, key: jax.Array | None
+) -> tuple[Answers, Activity]:
     """Passes over all sequences, some at a time where they are many, piece by piece where they are long."""
     graph, params, traced = split(model)
     n, time = truth.mask.shape
@@ -286,7 +296,9 @@ def _answers(model: RecurrentNetwork, truth: Sequences, keep_scores: bool) -> tu
     )
     length = min(time, max(1, PASS_ENTRIES // widest))
     n_rows = min(n, max(1, PASS_ENTRIES // (widest * length)))
-    counts = [[np.zeros(-(-layer.state // block) + 1) for block in ACTIVITY_BLOCKS] for layer in model.layers]
+    n_rows -= n_rows % max(streams for streams in ACTIVITY_BATCHES if streams <= n_rows)
+    sizes = [[-(-layer.state // block) + 1 for block in ACTIVITY_BLOCKS] for layer in model.layers]
+    counts = [{streams: [np.zeros(size) for size in layer] for streams in ACTIVITY_BATCHES} for layer in sizes]
     best, surprise = np.zeros((n, time), np.int32), np.zeros((n, time), np.float32)
     scores = np.zeros((n, time, model.bias.shape[0]), np.float32) if keep_scores else None
     for row in range(0, n, n_rows):
@@ -294,18 +306,14 @@ def _answers(model: RecurrentNetwork, truth: Sequences, keep_scores: bool) -> tu
         for start in range(0, time, length):
             here = (slice(row, row + n_rows), slice(start, start + length))
             x, y = _whole(truth, here, n_rows, length)
-            found = predict(graph, params, traced, x, y, carries, keep_scores, first=start)
+            found = predict(graph, params, traced, x, y, carries, keep_scores, key, start)
             rows, steps = truth.mask[here].shape
             best[here], surprise[here] = found.best[:rows, :steps], found.surprise[:rows, :steps]
             if scores is not None:
                 scores[here] = found.log_probabilities[:rows, :steps]
             _count(counts, found.nonzero_blocks, truth.real[here])
             carries = found.carries
-    activity = tuple(
-        {block: tuple((steps / steps.sum()).tolist()) for block, steps in zip(ACTIVITY_BLOCKS, layer, strict=True)}
-        for layer in counts
-    )
-    return Answers(best, surprise, scores), activity
+    return Answers(best, surprise, scores), tuple(_activity(layer) for layer in counts)
 
 
 def _whole(truth: Sequences, here: Any, n_rows: int, length: int) -> tuple[jax.Array, jax.Array]:
@@ -315,12 +323,28 @@ def _whole(truth: Sequences, here: Any, n_rows: int, length: int) -> tuple[jax.A
     return jnp.asarray(np.pad(x, short + [(0, 0)] * (x.ndim - 2))), jnp.asarray(np.pad(y, short))
 
 
-def _count(counts: list[list[NDArray[Any]]], nonzero: list[list[jax.Array]], real: NDArray[np.bool_]) -> None:
-    """Add the steps of a pass to the histograms, layer by layer, block size by block size."""
+Histograms = dict[int, list[NDArray[np.float64]]]
+"""Of one layer: by number of streams, then one for each block size of `ACTIVITY_BLOCKS`."""
+
+
+def _count(counts: list[Histograms], nonzero: list[dict[int, list[jax.Array]]], real: NDArray[np.bool_]) -> None:
+    """Add the steps of a pass to the histograms; streams side by side count while all of them last."""
     rows, steps = real.shape
-    for layer, found in zip(counts, nonzero, strict=True):
-        for histogram, blocks in zip(layer, found, strict=True):
-            histogram += np.bincount(np.asarray(blocks)[:rows, :steps][real], minlength=len(histogram))
+    for streams in nonzero[0]:
+        groups = rows // streams
+        last = real[: groups * streams].reshape(groups, streams, steps).all(1)
+        for layer, found in zip(counts, nonzero, strict=True):
+            for histogram, blocks in zip(layer[streams], found[streams], strict=True):
+                histogram += np.bincount(np.asarray(blocks)[:groups, :steps][last], minlength=len(histogram))
+
+
+def _activity(counts: Histograms) -> dict[int, dict[int, tuple[float, ...]]]:
+    """Shares of steps; without the batches for which there were too few sequences."""
+    return {
+        streams: {block: tuple((n / n.sum()).tolist()) for block, n in zip(ACTIVITY_BLOCKS, histograms, strict=True)}
+        for streams, histograms in counts.items()
+        if histograms[0].sum()
+    }
 
 
 def flat(params: Any) -> Weights:

@@ -29,8 +29,10 @@ def network(**fields: Any) -> Network:
     return Network(**(settings | fields))
 
 
-def run(kind: str, net: Network, part: str = "xc7vx690t", n_pe: int = 16, clock_hz: float = 100e6) -> Cost:
-    on = Accelerator(kind=kind, technology=part, n_pe=n_pe, clock_hz=clock_hz)
+def run(
+    kind: str, net: Network, part: str = "xc7vx690t", n_pe: int = 16, clock_hz: float = 100e6, **options: Any
+) -> Cost:
+    on = Accelerator(kind=kind, technology=part, n_pe=n_pe, clock_hz=clock_hz, **options)
     return estimate(net, on, TaskShape(10, 7))
 
 
@@ -62,11 +64,12 @@ def test_figures_are_finite_positive_and_the_sum_of_their_parts(kind: str, part:
         value = row[name]
         assert (value is not None) == (name in finite_fields(part))
         if value is not None:
-            assert np.isfinite(value) and (value > 0 or name == "bram18")
+            assert np.isfinite(value) and (value > 0 or name in ("bram18", "dsp"))
     for name, parts in cost.breakdown.items():
         assert sum(parts.values()) == getattr(cost, name)
         assert all((part >= 0).all() for part in parts.values())
-    assert cost.throughput == 1 / cost.latency_s and cost.power_w == cost.energy_j / cost.latency_s
+    assert cost.throughput * cost.latency_s == pytest.approx(np.round(cost.throughput * cost.latency_s))  # streams
+    assert cost.power_w == cost.energy_j * cost.throughput
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,7 +77,7 @@ def test_figures_are_finite_positive_and_the_sum_of_their_parts(kind: str, part:
 def test_one_call_with_arrays_equals_calls_one_by_one(kind: str, part: str) -> None:
     sizes, clocks = [1, 5, 16, 48, 4000], [50e6, 100e6, 200e6, 300e6, 900e6]
     net = network(cell="lstm", state_threshold=0.1)
-    shares = {1: tuple([1 / 49] * 49)}
+    shares = {1: {1: tuple([1 / 49] * 49)}}
     on = Accelerator(kind=kind, technology=part)
     many = estimate(net, on, TaskShape(10, 7), (shares,), settings=Settings.of(sizes, clocks))
     assert len(many) == 5
@@ -134,7 +137,7 @@ REASONS: list[tuple[Infeasible, Network, dict[str, object], str]] = [
         Infeasible.WEIGHT_FORMAT,
         network(input_kernel=Kernel(weights=Float())),
         {},
-        "serial_core multiplies fixed-point weights only; use weights of kind 'fixed'",
+        "serial_core multiplies weights of kind 'fixed', not 'float'",
     ),
     (
         Infeasible.ACTIVATION_FORMAT,
@@ -224,6 +227,31 @@ REASONS: list[tuple[Infeasible, Network, dict[str, object], str]] = [
         {"clock_hz": 900e6},
         "clock_hz = 9e+08 is above the 4e+08 that xc7vx690t may reach",
     ),
+    (
+        Infeasible.HEAD_FORMAT,
+        network(head_weights=Float()),
+        {},
+        "serial_core has fixed-point weights in the output layer; use head_weights = 'fixed'",
+    ),
+    (
+        Infeasible.SUPPLY,
+        network(),
+        {"supply_v": 0.9},
+        "xc7vx690t has a supply of its own; supply_v belongs to ASIC nodes",
+    ),
+    (
+        Infeasible.RETICLE,
+        network(hidden=4096, layers=3),
+        {"part": "asic90"},
+        "mm2, more than the 858 that one exposure makes",
+    ),
+    (Infeasible.BATCH, network(), {"batch": 2}, "serial_core has no streams side by side; use batch = 1"),
+    (
+        Infeasible.OFF_CHIP,
+        network(),
+        {"dram_bits_per_s": 1e9},
+        "serial_core holds all weights on the chip; use dram_bits_per_s = 0",
+    ),
 ]
 
 
@@ -239,8 +267,25 @@ def test_every_reason_can_be_reached_and_says_what_is_wrong(
     assert len(cost.reasons()) == int(cost.infeasible[0]).bit_count()
 
 
+@pytest.mark.parametrize("kind", ["dense", "sparse_state", "binary_ternary"])
+def test_memory_outside_the_chip_does_not_feel_the_chip_s_supply(kind: str) -> None:
+    def energy(supply_v: float) -> dict[str, float]:
+        cost = run(kind, network(), "asic65", dram_bits_per_s=1e9, supply_v=supply_v)
+        return {name: float(part[0]) for name, part in cost.breakdown["energy_j"].items()}
+
+    high, low = energy(1.2), energy(0.6)
+    for name, joules in high.items():
+        factor = 1.0 if name.endswith("_dram") else 0.5 if name == "leakage" else 0.25
+        assert low[name] == pytest.approx(factor * joules, rel=1e-9, abs=0.0)
+    assert high["input_kernel_dram"] > 0
+
+
+OF_ONE_KIND = {bit for bit in Infeasible if bit >= Infeasible.PE_FITS_KIND}
+
+
 def test_every_bit_has_a_sentence_and_a_test() -> None:
-    assert set(SENTENCES) == set(Infeasible) == {bit for bit, *_ in REASONS}
+    # reasons of one kind only are tested beside that kind
+    assert set(SENTENCES) == set(Infeasible) and {bit for bit, *_ in REASONS} >= set(Infeasible) - OF_ONE_KIND
 
 
 def test_a_useful_size_is_feasible() -> None:
@@ -261,7 +306,7 @@ def test_an_unknown_kind_offers_the_nearest() -> None:
         ([0, 4], 1e8, "n_pe must be whole numbers of at least 1"),
         (2.5, 1e8, "n_pe must be whole numbers"),
         (4, -1.0, "clock_hz must be positive"),
-        ([1, 2], [1e8, 1e8, 1e8], "n_pe and clock_hz must be of one length, got 2 and 3"),
+        ([1, 2], [1e8, 1e8, 1e8], "settings must be of one length, got n_pe 2, clock_hz 3"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(n_pe: object, clock_hz: object, message: str) -> None:

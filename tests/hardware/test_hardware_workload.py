@@ -96,12 +96,12 @@ def test_segments_of_the_activation_function() -> None:
     ("activity", "message"),
     [
         ((), "activity must have 1 entries, one a layer, got 0"),
-        (({8: (0.5, 0.5)},), "activity, block size 8: needs 3 shares, got 2"),
-        (({8: (0.5, 0.4, 0.4)},), "activity, block size 8: shares must sum to 1, got 1.3"),
+        (({1: {8: (0.5, 0.5)}},), "activity, batch 1, block size 8: needs 3 shares, got 2"),
+        (({1: {8: (0.5, 0.4, 0.4)}},), "activity, batch 1, block size 8: shares must sum to 1, got 1.3"),
     ],
 )
 def test_activity_that_does_not_fit_is_refused(
-    activity: tuple[dict[int, tuple[float, ...]], ...], message: str
+    activity: tuple[dict[int, dict[int, tuple[float, ...]]], ...], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         workload(network(Dense()), TaskShape(4, 1), activity)

@@ -1,5 +1,6 @@
 """Batch normalisation in the cell against its equations in NumPy: by the batch, and by constants."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -259,22 +260,73 @@ def test_frozen_constants_fold_into_a_plain_cell(cell: str) -> None:
     input_kernel = normal(n_inputs, GATES[cell] * HIDDEN, seed=5)
     x = normal(TIME, BATCH, n_inputs, seed=6)
     states, _, _ = run(cell, norm, x @ input_kernel, None)
-    scale = {n: getattr(norm, n)[...] / jnp.sqrt(norm.variances[n][0] + EPSILON) for n in ("x", "h")}
-    shift = {name: -scale[name] * norm.means[name][0] for name in ("x", "h")}
-    if cell == "lstm":
-        bias = weights.bias + shift["x"] + shift["h"]
-    else:  # the candidate's two biases take a shift each
-        gates = shift["x"][: 2 * HIDDEN] + shift["h"][: 2 * HIDDEN]
-        bias = weights.bias + jnp.concatenate([gates, shift["x"][2 * HIDDEN :], shift["h"][2 * HIDDEN :]])
+    constants = norm.folded(cell, weights.bias)
     folded = StepWeights(
-        input_kernel=jnp.asarray(input_kernel) * scale["x"],
-        recurrent_kernel=weights.recurrent_kernel * scale["h"],
-        bias=bias,
+        input_kernel=input_kernel * constants.scale_x[0],
+        recurrent_kernel=weights.recurrent_kernel * constants.scale_h[0],
+        bias=constants.shift[0],
         bits=weights.bits,
         threshold=weights.threshold,
     )
     _, plain = jax.jit(partial(jax.lax.scan, partial(cells.STEPS[cell], folded, EXACT)))(START[cell], jnp.asarray(x))
     close(states, plain)
+
+
+every_kind = pytest.mark.parametrize("kind", [Frozen(), PerStep(steps=3)], ids=["frozen", "per step"])
+
+
+def beside_bias(cell: str, of_x: Any, of_h: Any) -> Any:
+    """The sums to which the four quarters of a bias are added."""
+    if cell == "lstm":
+        return of_x + of_h
+    (gates_x, n_x), (gates_h, n_h) = (np.split(of, [2 * HIDDEN]) for of in (of_x, of_h))
+    return np.concatenate([gates_x + gates_h, n_x, n_h])
+
+
+@every_kind
+@every_cell
+def test_folded_rows_are_the_normalisations_of_their_steps(cell: str, kind: PerStep | Frozen) -> None:
+    norm, bias = norm_of(cell, kind), normal(4 * HIDDEN, seed=2)
+    folded = norm.folded(cell, jnp.asarray(bias))
+    assert len(folded.shift) == norm.means["x"].shape[0]
+    a = {name: normal(norm.means[name].shape[1], seed=40 + i) for i, name in enumerate(NAMES)}
+    for row, shift in enumerate(folded.shift):
+        bn: dict[str, Any] = {}
+        for name in NAMES:
+            distance = (a[name] - norm.means[name][row]) / np.sqrt(norm.variances[name][row] + EPSILON)
+            bn[name] = getattr(norm, name) * distance
+        found = beside_bias(cell, folded.scale_x[row] * a["x"], folded.scale_h[row] * a["h"]) + shift
+        np.testing.assert_allclose(found, beside_bias(cell, bn["x"], bn["h"]) + bias, atol=1e-5)
+        if cell == "gru":
+            assert folded.scale_c is None and folded.shift_c is None
+        else:
+            assert folded.scale_c is not None and folded.shift_c is not None
+            seen = folded.scale_c[row] * a["c"] + folded.shift_c[row]
+            np.testing.assert_allclose(seen, bn["c"] + norm.c_shift, atol=1e-5)
+
+
+@every_kind
+@every_cell
+def test_a_layer_set_to_folded_constants_is_the_same_layer(cell: str, kind: PerStep | Frozen) -> None:
+    norm, again = norm_of(cell, kind), CellBatchNorm(kind, GATES[cell], HIDDEN)
+    for gain in (norm.x, norm.h, norm.c):  # of both signs, and some without effect
+        gain[...] = gain[...] * jnp.resize(jnp.array([1.0, -1.0, 0.0]), gain.shape)
+    weights = weights_of(cell)
+    again.set_folded(norm.folded(cell, weights.bias))
+    states, _, _ = run(cell, norm, products(cell), None)
+    same, _, _ = run(cell, again, products(cell), None, replace(weights, bias=jnp.zeros(4 * HIDDEN)))
+    np.testing.assert_allclose(same, states, atol=2e-6)
+
+
+def test_rows_of_very_different_scales_are_taken_over_exactly() -> None:
+    """A unit hardly varies at one step: the square of its scales' ratio would be lost beside EPSILON."""
+    norm, zero = norm_of("lstm", PerStep(steps=2)), jnp.zeros(4 * HIDDEN)
+    norm.variances["x"][...] = jnp.stack([jnp.full(4 * HIDDEN, 1e6), jnp.full(4 * HIDDEN, 1e-9)])
+    norm.x[...] = norm.x[...] * jnp.resize(jnp.array([1.0, -1.0]), norm.x.shape)
+    folded = norm.folded("lstm", zero)
+    norm.set_folded(folded)
+    for found, wanted in zip(norm.folded("lstm", zero), folded, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
 FLOAT = Kernel(weights=Float())

@@ -199,7 +199,12 @@ def test_a_network_that_contradicts_itself_is_refused_in_one_line(fields: dict[s
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"batch_norm": "frozen"}, {"cell": "lstm", "projection": 4, "peephole": True}, {"state_sparsity": 0.9}],
+    [
+        {},
+        {"batch_norm": "frozen"},
+        {"cell": "lstm", "projection": 4, "peephole": True},
+        {"state_sparsity": 0.9, "state_threshold": 0.1},
+    ],
     ids=str,
 )
 def test_a_network_that_does_not_contradict_itself_has_no_contradiction(fields: dict[str, Any]) -> None:

@@ -6,8 +6,15 @@ import pytest
 
 from codesign import tasks
 from codesign.design import Kernel, Network, Recipe, Ternary
-from codesign.training import Trained, build, evaluate, restore, train
-from codesign.training.step import Settings, moved_thresholds, split, train_epoch, wanted_sparsity
+from codesign.training import Trained, evaluate, restore, train
+from codesign.training.step import (
+    Settings,
+    first_pressure,
+    moved_pressure,
+    sizes_and_zeros,
+    train_epoch,
+    wanted_sparsity,
+)
 
 TASK = tasks.find("ru_phones", subset="mini")
 RECIPE = Recipe(epochs=3)
@@ -16,7 +23,7 @@ RECIPE = Recipe(epochs=3)
 def zeros(network: Network, trained: Trained) -> float:
     """Share of zeros in the states that products saw on validation data."""
     activity = evaluate(restore(network, TASK, 0, trained.weights), TASK, "validation").activity
-    return 1.0 - sum(n * share for n, share in enumerate(activity[0][1])) / network.state
+    return 1.0 - sum(n * share for n, share in enumerate(activity[0][1][1])) / network.state
 
 
 def settings(sparsity: float, n_steps: float = 100.0) -> Settings:
@@ -28,27 +35,30 @@ def test_the_wanted_sparsity_rises_over_the_first_half() -> None:
     assert found == pytest.approx([0.0, 0.4, 0.8, 0.8])
 
 
-def test_thresholds_move_toward_the_wanted_share_of_real_steps() -> None:
-    network = Network(hidden=4, layers=2, state_threshold=0.5)
-    _, params, _ = split(build(network, TASK, 0))
-    half = jnp.tile(jnp.array([0.0, 0.0, 1.0, 1.0]), (3, 2, 1))  # (time, batch, state)
+def test_sizes_and_zeros_of_real_steps_only() -> None:
+    half = jnp.tile(jnp.array([0.0, 0.0, -1.0, 0.5]), (3, 2, 1))  # (time, batch, state)
     padded = half.at[2].set(0.0)
     real = jnp.ones((3, 2)).at[2].set(0.0)
+    sizes, zeros = sizes_and_zeros([padded, jnp.ones((3, 2, 4))], real)
+    assert sizes.tolist() == [0.375, 1.0] and zeros.tolist() == [0.5, 0.0]
 
-    def thresholds(wanted: float) -> list[float]:
-        moved = moved_thresholds(params, [padded, jnp.ones((3, 2, 4))], real, jnp.float32(wanted))
-        return [float(moved["layers"][i]["threshold"][...]) for i in range(2)]
 
-    assert thresholds(0.0) == [0.5, 0.5]
-    assert thresholds(0.5) == pytest.approx([0.5, 0.5 + 0.02 * 0.5])
-    assert thresholds(0.9) == pytest.approx([0.5 + 0.02 * 0.4, 0.5 + 0.02 * 0.9])
+def test_pressure_follows_the_missing_share_of_zeros() -> None:
+    before, zeros = first_pressure(3, 0.5), jnp.array([0.5, 0.25, 1.0])
+    assert first_pressure(2, 0.0).tolist() == [0.0, 0.0]
+    after = moved_pressure(before, zeros, jnp.float32(0.5), jnp.float32(100.0))
+    same, more, less = (after / before).tolist()
+    assert same == 1.0 and more == pytest.approx(np.exp(0.2 * 0.25)) and less == pytest.approx(np.exp(-0.2 * 0.5))
 
 
 def test_a_training_ends_near_the_wanted_share_of_zeros() -> None:
-    network = Network(hidden=16, state_sparsity=0.5)
-    trained = train([network], Recipe(epochs=4), TASK, [0])[0]
-    assert zeros(network, trained) == pytest.approx(0.5, abs=0.12)
-    assert 0.0 < float(trained.weights["layers.0.threshold"]) < 0.99
+    network = Network(hidden=16, state_sparsity=0.7, state_threshold=0.1)
+    trained, plain = (
+        train([one], Recipe(epochs=4), TASK, [0])[0]
+        for one in (network, network.model_copy(update={"state_sparsity": 0.0}))
+    )
+    assert zeros(network, trained) > zeros(network, plain) + 0.2
+    assert float(trained.weights["layers.0.threshold"]) == np.float32(0.1)
 
 
 def test_a_given_threshold_stays() -> None:
@@ -88,6 +98,8 @@ def test_formats_and_sparsity_targets_share_one_program() -> None:
     decided = {"kind": "binary", "stochastic": False}
     for weights in ({"kind": "power_of_two", "bits": 4}, decided, {**decided, "kind": "ternary"}):
         kernel = Kernel.model_validate({"weights": weights})
-        network = Network(hidden=8, input_kernel=kernel, recurrent_kernel=kernel, state_sparsity=0.3)
+        network = Network(
+            hidden=8, input_kernel=kernel, recurrent_kernel=kernel, state_sparsity=0.3, state_threshold=0.1
+        )
         train([network], Recipe(epochs=1), TASK, [0])
     assert train_epoch._cache_size() == before

@@ -168,8 +168,8 @@ def test_padding_changes_nothing() -> None:
     for name, weights in short.weights.items():
         np.testing.assert_allclose(long.weights[name], weights, atol=1e-5)
     assert a.metrics == b.metrics
-    for block, shares in a.activity[0].items():
-        np.testing.assert_allclose(b.activity[0][block], shares, atol=1e-12)
+    for block, shares in a.activity[0][1].items():
+        np.testing.assert_allclose(b.activity[0][1][block], shares, atol=1e-12)
 
 
 def test_sequences_with_one_label_are_never_cut() -> None:
@@ -194,5 +194,5 @@ def test_an_evaluation_in_several_passes_is_that_of_one(
     parts = evaluate(model, task, "validation")
     assert parts.metrics == pytest.approx(whole.metrics, abs=1e-6)
     for a, b in zip(parts.activity, whole.activity, strict=True):
-        for block in b:
-            np.testing.assert_allclose(a[block], b[block], atol=1e-12)
+        for block in b[1]:
+            np.testing.assert_allclose(a[1][block], b[1][block], atol=1e-12)

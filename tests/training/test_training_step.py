@@ -39,7 +39,9 @@ def member(
     settings = Settings(
         jnp.float32(rate), jnp.float32(n_steps), jnp.float32(warmup), jnp.float32(1.0), jnp.float32(0.0)
     )
-    alone = Member(params, traced, ADAM.init(params), jax.random.key(seed), jnp.int32(0), settings)
+    alone = Member(
+        params, traced, ADAM.init(params), jax.random.key(seed), jnp.int32(0), settings, jnp.zeros(network.layers)
+    )
     return graph, jax.tree.map(lambda leaf: leaf[None], alone)
 
 
@@ -211,7 +213,11 @@ def test_blocks_that_are_not_zero_are_counted_as_by_hand() -> None:
     prediction = predict(*split(model), DATA.x, DATA.y, None, False)
     for layer, h in zip(prediction.nonzero_blocks, states, strict=True):
         assert (np.asarray(h) == 0).any()
-        for block, found in zip(ACTIVITY_BLOCKS, layer, strict=True):
-            starts = range(0, hidden, block)
-            expected = sum(np.asarray(h)[..., start : start + block].any(-1).astype(int) for start in starts)
-            np.testing.assert_array_equal(found, expected.T)
+        for streams, found in layer.items():
+            groups = N // streams
+            # (time, groups, hidden): a group's entry is active if it is in any of its streams
+            active = np.stack([np.asarray(h)[:, g * streams : (g + 1) * streams].any(1) for g in range(groups)], 1)
+            for block, counted in zip(ACTIVITY_BLOCKS, found, strict=True):
+                starts = range(0, hidden, block)
+                expected = sum(active[..., start : start + block].any(-1).astype(int) for start in starts)
+                np.testing.assert_array_equal(counted, expected.T)

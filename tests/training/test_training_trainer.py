@@ -87,12 +87,15 @@ def test_another_seed_restores_another_network(trained: Trained, evaluation: Eva
 def test_activity_is_a_histogram_of_counted_steps(trained: Trained, evaluation: Evaluation) -> None:
     data = splits(TASK).validation
     prediction = predict(*split(restore(NETWORK, TASK, SEED, trained.weights)), data.x, data.y, None, False)
-    (histograms,) = evaluation.activity
-    assert tuple(histograms) == ACTIVITY_BLOCKS
-    for block, counts in zip(ACTIVITY_BLOCKS, prediction.nonzero_blocks[0], strict=True):
-        seen = np.asarray(counts)[data.mask > 0]
-        expected = [float(np.mean(seen == n)) for n in range(-(-8 // block) + 1)]
-        np.testing.assert_allclose(histograms[block], expected, atol=1e-12)
+    (batches,) = evaluation.activity
+    for streams, histograms in batches.items():
+        assert tuple(histograms) == ACTIVITY_BLOCKS
+        n = len(data.mask) // streams * streams
+        together = (data.mask[:n] > 0).reshape(-1, streams, data.mask.shape[1]).all(1)
+        for block, counts in zip(ACTIVITY_BLOCKS, prediction.nonzero_blocks[0][streams], strict=True):
+            seen = np.asarray(counts)[together]
+            expected = [float(np.mean(seen == n)) for n in range(-(-8 // block) + 1)]
+            np.testing.assert_allclose(histograms[block], expected, atol=1e-12)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_with_one_line() -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign.hardware.cost import Array, Parts
-from codesign.hardware.memory import SRAM_65NM, Memory
-from codesign.hardware.technology import Operations, add_mm2, multiply_mm2
+from codesign.hardware.memory import Memory
+from codesign.hardware.technology import Operations
 from codesign.hardware.workload import Product, Workload
 
 
@@ -82,19 +82,13 @@ def _fabric(fit: FabricFit, lane_bits: Array, activation_bits: int, register_bit
     }
 
 
-def lane_area(n_pe: Array, weight_bits: int, activation_bits: int, accumulator_bits: int) -> Parts:
+def lane_area(
+    n_pe: Array, weight_bits: int, activation_bits: int, accumulator_bits: int, operations: Operations
+) -> Parts:
     """Area of the lanes and of the element-wise pipeline [mm2]."""
-    lane = multiply_mm2(weight_bits, activation_bits) + add_mm2(accumulator_bits)
-    element = multiply_mm2(activation_bits, STATE_BITS) + add_mm2(STATE_BITS)
+    lane = operations.multiply_mm2(weight_bits, activation_bits) + operations.add_mm2(accumulator_bits)
+    element = operations.multiply_mm2(activation_bits, STATE_BITS) + operations.add_mm2(STATE_BITS)
     return {"lanes": n_pe * lane, "element_wise": ELEMENT_WISE_MULTIPLIERS * element * np.ones_like(n_pe)}
-
-
-def memory_area(memories: dict[str, Memory]) -> Parts:
-    """Area of each memory [mm2]."""
-    return {
-        f"{name}_memory": memory.copies * SRAM_65NM.area_mm2(memory.bits / memory.copies)
-        for name, memory in memories.items()
-    }
 
 
 def accumulator_bits(workload: Workload) -> int:
@@ -107,7 +101,7 @@ def accumulator_bits(workload: Workload) -> int:
     )
 
 
-def step_memories(workload: Workload, n_pe: Array) -> dict[str, Memory]:
+def step_memories(workload: Workload, n_pe: Array, batch: Array | float = 1.0) -> dict[str, Memory]:
     """Embeddings, biases, cell states, activation tables, the head's weights (a word of these feeds all lanes)."""
     one, head = np.ones_like(n_pe), workload.head
     table_words, table_bits = _table(workload)
@@ -119,7 +113,7 @@ def step_memories(workload: Workload, n_pe: Array) -> dict[str, Memory]:
             workload.layers[0].bias_bits * one,
             (sum(layer.stored_biases for layer in workload.layers) + head.rows) * one,
         ),
-        "states": Memory(STATE_BITS * one, n_states * one),
+        "states": Memory(STATE_BITS * one, n_states * batch * one),
         "function_table": Memory(table_bits * one, table_words * one, copies=2),
         "head": Memory(n_pe * head.word_length, np.ceil(head.rows / n_pe) * head.row_macs),
     }
@@ -138,7 +132,7 @@ def step_energy(workload: Workload, memories: dict[str, Memory], operations: Ope
     """Energy of everything in a step but the kernels: embedding, biases, element-wise work, look-ups, head [J]."""
     bits, layers, head = workload.activation_bits, workload.layers, workload.head
     accumulator = accumulator_bits(workload)
-    read_j = {name: operations.read_j(memory.bits / memory.copies) for name, memory in memories.items()}
+    read_j = {name: operations.read_j(memory) for name, memory in memories.items()}
     n_biases = sum(layer.n_biases for layer in layers) + head.rows
     n_units = workload.hidden * len(layers)
     n_chunks = np.ceil(head.rows / (memories["head"].width / head.word_length))

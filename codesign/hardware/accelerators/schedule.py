@@ -59,8 +59,8 @@ def stream_layer(workload: Workload, index: int) -> Stream:
     if skips:
         known = x.structure == "coarse_grain" or x.one_hot  # which columns of x are needed
         scan = (0 if known else x.row_macs // x.block_size) + int(blocks[0]) + 1
-    if skips and workload.activity is not None and h.block_size in workload.activity[index]:
-        shares = np.array(workload.activity[index][h.block_size])
+    if skips and workload.activity is not None and h.block_size in workload.activity[index].get(1, {}):
+        shares = np.array(workload.activity[index][1][h.block_size])
         blocks = np.arange(len(shares))
     # a pass always streams a column: an all-zero state still takes one block where it stands alone
     passes = PASSES[workload.cell]

@@ -23,7 +23,6 @@ from codesign.hardware.accelerators.lanes import (
     accumulator_bits,
     lane_area,
     lane_fabric,
-    memory_area,
     step_energy,
     step_memories,
 )
@@ -89,10 +88,10 @@ def _kernel_energy(
 ) -> Parts:
     """Multiply-accumulates and reads of both kernels; skipped columns cost neither."""
     bits, accumulator = workload.activation_bits, accumulator_bits(workload)
-    read_j = {name: operations.read_j(memory.bits / memory.copies) for name, memory in memories.items()}
+    read_j = {name: operations.read_j(memory) for name, memory in memories.items()}
     # at the size of all weights, so that two memories never look dearer to share than to split
-    kernels = [memory.bits for name, memory in memories.items() if "kernel" in name]
-    weight_j = operations.read_j(np.sum(kernels, axis=0))
+    kernels = [memory for name, memory in memories.items() if "kernel" in name]
+    all_bits = np.sum([memory.bits for memory in kernels], axis=0)
     n_chunks = np.ceil(workload.hidden / n_pe)
     parts: Parts = {}
     for name in ("input_kernel", "recurrent_kernel"):
@@ -101,6 +100,7 @@ def _kernel_energy(
         mac_j = operations.multiply_j(product.word_length, bits) + operations.add_j(accumulator)
         word_bits = _group(product, n_pe) * product.word_length
         parts[f"{name}_macs"] = np.full_like(n_pe, workload.hidden * columns * mac_j)
+        weight_j = operations.read_j(Memory(word_bits, all_bits / word_bits))
         parts[f"{name}_weights"] = n_chunks * columns * word_bits * weight_j
         parts[f"{name}_activations"] = n_chunks * columns * bits * read_j["activations"]
         if product.structure == "coarse_grain":
@@ -108,12 +108,11 @@ def _kernel_energy(
     return parts
 
 
-def _fabric(workload: Workload, n_pe: Array, memories: dict[str, Memory]) -> dict[str, Parts]:
+def _fabric(workload: Workload, n_pe: Array) -> dict[str, Parts]:
     kernels = workload.products[:-1]
     register = max(kernel.block_size for kernel in kernels)
     word_bits = np.max([_group(kernel, n_pe) * kernel.word_length for kernel in kernels], axis=0)
-    fabric = lane_fabric(n_pe, accumulator_bits(workload), workload.activation_bits, register, word_bits)
-    return fabric | {"bram18": {name: memory.bram18 for name, memory in memories.items()}}
+    return lane_fabric(n_pe, accumulator_bits(workload), workload.activation_bits, register, word_bits)
 
 
 def _useful_sizes(workload: Workload) -> NDArray[np.int64]:
@@ -132,25 +131,22 @@ def _fits_block(n_pe: NDArray[np.int64], block_size: int) -> NDArray[np.bool_]:
     return fits
 
 
-def _faults(workload: Workload, n_pe: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    mask, facts = network_faults(workload, "serial_core", STRUCTURES)
+def _faults(workload: Workload, settings: Settings) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    n_pe = settings.n_pe
+    mask, facts = network_faults(
+        workload, "serial_core", STRUCTURES, lacks=("projection", "batch normalisation", "peepholes")
+    )
     kernels = workload.products[:-1]
     uneven = [k.largest_block for k in kernels if workload.hidden % k.largest_block]
     if uneven:
         mask |= Infeasible.BLOCK_DIVIDES_HIDDEN
-    parts = {
-        "projection": any(layer.projection is not None for layer in workload.layers),
-        "batch normalisation": workload.batch_norm != "none",
-        "peepholes": workload.peephole,
-    }
-    lacking = [part for part, wanted in parts.items() if wanted]
-    if lacking:
-        mask |= Infeasible.CELL
     if workload.segments is None:
         mask |= Infeasible.ACTIVATION_FUNCTION
     elif workload.segments & (workload.segments - 1):
         mask |= Infeasible.SEGMENTS
     infeasible = np.full(len(n_pe), int(mask), np.int64)
+    infeasible |= np.where(settings.batch > 1, int(Infeasible.BATCH), 0)
+    infeasible |= np.where(settings.off_chip, int(Infeasible.OFF_CHIP), 0)
     infeasible |= np.where(workload.hidden % n_pe, int(Infeasible.PE_DIVIDES_HIDDEN), 0)
     misfit = np.ones_like(n_pe)
     for kernel in kernels:
@@ -162,7 +158,6 @@ def _faults(workload: Workload, n_pe: NDArray[np.int64]) -> tuple[NDArray[np.int
     useful = _useful_sizes(workload)
     return infeasible, facts | {
         "uneven_block": uneven[0] if uneven else None,
-        "cell_part": lacking[0] if lacking else "",
         "segments": workload.segments,
         "block_size": misfit,
         "level2_block": min((k.level2_block for k in kernels if k.level2_block), default=None),
@@ -199,13 +194,14 @@ def estimate(workload: Workload, settings: Settings, technology: Technology) -> 
     operations = technology.operations
     kernels_j = _kernel_energy(workload, streams, n_pe, memories, operations)
     weight_bits = max(product.word_length for product in workload.products)
-    area = lane_area(n_pe, weight_bits, workload.activation_bits, accumulator_bits(workload))
-    infeasible, facts = _faults(workload, settings.n_pe)
+    area = lane_area(n_pe, weight_bits, workload.activation_bits, accumulator_bits(workload), operations)
+    infeasible, facts = _faults(workload, settings)
     bill = Bill(
         cycles=step_cycles(workload, streams, n_pe),
         energy_j=kernels_j | step_energy(workload, memories, operations),
-        fabric=_fabric(workload, n_pe, memories),
-        area_mm2=area | memory_area(memories),
+        fabric=_fabric(workload, n_pe),
+        area_mm2=area,
+        memories=memories,
         infeasible=infeasible,
         facts=facts,
         unproven=_unproven(workload, technology),
