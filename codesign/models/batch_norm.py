@@ -92,7 +92,7 @@ class StepInput(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """The state as later products see it, and the moments it was normalised by."""
+    """The state, and the moments it was normalised by."""
 
     state: jax.Array
     moments: StepMoments
@@ -125,7 +125,7 @@ def lstm_step(
     of_c = batch_moments(c, given.real) if given.moments is None else given.moments.c
     seen = normalised(c, gains.c, of_c) + gains.c_shift
     h = quantize_unit(o * quantize_unit(tanh(seen), weights.bits), weights.bits)
-    return (c, h), StepOutput(sparsify(h, weights.threshold), StepMoments(of_x, of_h, of_c))
+    return (c, h), StepOutput(h, StepMoments(of_x, of_h, of_c))
 
 
 def gru_step(
@@ -144,7 +144,7 @@ def gru_step(
     n = quantize_unit(tanh(xn + r * (hn + bias_hn)), weights.bits)
     h = quantize_unit((1.0 - z) * n + z * h, weights.bits)
     none = jnp.zeros_like(gains.c)
-    return (h,), StepOutput(sparsify(h, weights.threshold), StepMoments(of_x, of_h, Moments(none, none)))
+    return (h,), StepOutput(h, StepMoments(of_x, of_h, Moments(none, none)))
 
 
 def _of_products(given: StepInput, product: jax.Array) -> tuple[Moments, Moments]:

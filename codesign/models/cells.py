@@ -57,7 +57,7 @@ def sparsify(h: jax.Array, threshold: jax.Array) -> jax.Array:
 
 
 def lstm_step(weights: StepWeights, functions: Functions, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
-    """One step; the output is the state as later products see it."""
+    """One step; the output is the state."""
     sigmoid, tanh = functions
     c, h = carry
     h = sparsify(h, weights.threshold)
@@ -78,11 +78,11 @@ def lstm_step(weights: StepWeights, functions: Functions, carry: Carry, x: jax.A
     h = quantize_unit(o * quantize_unit(tanh(c), weights.bits), weights.bits)
     if weights.projection is not None:
         h = quantize_unit(h @ weights.projection, weights.bits)
-    return (c, h), sparsify(h, weights.threshold)
+    return (c, h), h
 
 
 def gru_step(weights: StepWeights, functions: Functions, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
-    """One step; the output is the state as later products see it."""
+    """One step; the output is the state."""
     sigmoid, tanh = functions
     (h,) = carry
     bias, bias_hn = jnp.split(weights.bias, [3 * h.shape[-1]])
@@ -93,7 +93,7 @@ def gru_step(weights: StepWeights, functions: Functions, carry: Carry, x: jax.Ar
     z = quantize_unit(sigmoid(xz + hz), weights.bits)
     n = quantize_unit(tanh(xn + r * (hn + bias_hn)), weights.bits)
     h = quantize_unit((1.0 - z) * n + z * h, weights.bits)
-    return (h,), sparsify(h, weights.threshold)
+    return (h,), h
 
 
 STEPS = {"lstm": lstm_step, "gru": gru_step}

@@ -11,7 +11,7 @@ from codesign.compression import Dense, TensorStructure
 from codesign.design import GATES, ActivationFunction, Kernel, Network, TaskShape
 from codesign.errors import InputError
 from codesign.models.batch_norm import CellBatchNorm, StepMoments
-from codesign.models.cells import STEPS, Carry, StepWeights
+from codesign.models.cells import STEPS, Carry, StepWeights, sparsify
 from codesign.models.kernel import CompressedKernel, Traced, bits_of, written_bias
 from codesign.models.tensor_kernel import TensorKernel
 from codesign.numerics import activations
@@ -28,12 +28,14 @@ class Pass(NamedTuple):
     Attributes:
         scores: (time, batch, outputs) of the classes.
         states: every layer's states as products see them, (time, batch, state).
+        dense: the same before small entries are zeroed.
         carries: every layer's carry after the last step.
         moments: every layer's, by which its steps were normalised; None without batch normalisation.
     """
 
     scores: jax.Array
     states: list[jax.Array]
+    dense: list[jax.Array]
     carries: list[Carry]
     moments: list[StepMoments | None]
 
@@ -101,7 +103,7 @@ class RecurrentLayer(nnx.Module):
         self.bits = Traced(jnp.asarray(bits_of(network.activations), jnp.int32))
 
     def __call__(self, x: jax.Array, carry: Carry | None, mode: Mode) -> tuple[jax.Array, Carry, StepMoments | None]:
-        """States as products see them, (time, batch, state), the carry after the last step, and moments.
+        """States, (time, batch, state), the carry after the last step, and moments.
 
         Args:
             x: (time, batch, inputs), or tokens (time, batch), which enter one-hot.
@@ -227,11 +229,13 @@ class RecurrentNetwork(nnx.Module):
             x = x * jnp.float32(INT8_UNIT)
         if x.ndim == 3:
             x = quantize_unit(x, self.layers[0].bits[...])
-        states, after, moments = [], [], []
+        states, dense, after, moments = [], [], [], []
         for index, layer in enumerate(self.layers):
-            x, carry, seen = layer(x, carries[index] if carries else None, mode._replace(key=keys[index]))
+            state, carry, seen = layer(x, carries[index] if carries else None, mode._replace(key=keys[index]))
+            x = sparsify(state, layer.threshold[...])
             states.append(x)
+            dense.append(state)
             after.append(carry)
             moments.append(seen)
         scores = x @ self.head.matrix(keys[-2]) + written_bias(self.bias[...], self.head)
-        return Pass(scores, states, after, moments)
+        return Pass(scores, states, dense, after, moments)

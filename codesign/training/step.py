@@ -90,9 +90,8 @@ class Prediction(NamedTuple):
 
 ADAM = optax.scale_by_adam()
 CALIBRATION_BATCHES = 64
-RISE = 0.5  # share of the steps after which the wanted sparsity stands
-FIRST_PRESSURE = 0.1
-PRESSURE_GAIN = 20.0  # log of its growth in a training in which all of the wanted sparsity is missing
+FIRST_PRESSURE = 2.0
+PRESSURE_GAIN = 8.0  # log of its growth in a training in which all states are dense and none should be
 LARGEST_PRESSURE = 100.0
 
 # Compiled programs outlive the process, unless the user has chosen a folder for them or none.
@@ -110,43 +109,37 @@ def learning_rate(settings: Settings, step: jax.Array) -> jax.Array:
     return settings.learning_rate * jnp.minimum(jnp.minimum(rising, 1.0), cosine)
 
 
-def wanted_sparsity(settings: Settings, step: jax.Array) -> jax.Array:
-    """Share of zeros that the states should have: rises to the aim over the first half of the steps."""
-    return settings.state_sparsity * jnp.minimum(1.0, step / (RISE * settings.n_steps))
-
-
 def first_pressure(n_layers: int, sparsity: float) -> jax.Array:
     """Before the first step: (layers,)."""
     return jnp.full((n_layers,), FIRST_PRESSURE if sparsity > 0 else 0.0)
 
 
-def sizes_and_zeros(states: list[jax.Array], real: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean size of the states' entries, and their share of zeros, of every layer over the real steps.
+def sizes_and_zeros(made: Pass, real: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean size of the states' entries, and the share of zeros that products see, of every layer over real steps.
 
     Args:
-        states: of every layer, (time, batch, state), small entries zero.
         real: (time, batch) 1 where a step is no padding.
     """
     n_real = jnp.maximum(real.sum(), 1.0)
-    sizes = [jnp.sum(jnp.abs(h).mean(-1) * real) / n_real for h in states]
-    zeros = [jnp.sum((h == 0).mean(-1) * real) / n_real for h in states]
+    sizes = [jnp.sum(jnp.abs(h).mean(-1) * real) / n_real for h in made.dense]
+    zeros = [jnp.sum((h == 0).mean(-1) * real) / n_real for h in made.states]
     return jnp.stack(sizes), jnp.stack(zeros)
 
 
-def moved_pressure(pressure: jax.Array, zeros: jax.Array, wanted: jax.Array, n_steps: jax.Array) -> jax.Array:
+def moved_pressure(pressure: jax.Array, zeros: jax.Array, settings: Settings) -> jax.Array:
     """Pressure on the states' size, a little nearer to what gives the wanted share of zeros.
 
-    The loss grows by pressure * mean |h|, which moves entries that survive the threshold and are not worth
-    it below it. The paper sweeps the threshold instead. Raising the threshold in training toward a wanted
-    share was tried and runs away: the straight-through gradient makes entries grow in order to survive, the
-    threshold follows, and all states saturate.
+    The loss grows by pressure * mean |h|, over all entries, those below the threshold too: without a pull
+    they grow until they survive it, as the gradient is straight-through. The paper sweeps the threshold.
+    Raising the threshold in training toward a wanted share was tried and runs away: entries grow in order to
+    survive, the threshold follows, and all states saturate.
 
     Args:
         pressure, zeros: (layers,) share of zeros in a batch.
-        wanted: share.
-        n_steps: of the whole training.
+        settings: the wanted share, and the steps of the whole training.
     """
-    return jnp.minimum(LARGEST_PRESSURE, pressure * jnp.exp(PRESSURE_GAIN / n_steps * (wanted - zeros)))
+    rise = PRESSURE_GAIN / settings.n_steps * (settings.state_sparsity - zeros)
+    return jnp.minimum(LARGEST_PRESSURE, pressure * jnp.exp(rise))
 
 
 def loss(
@@ -181,7 +174,7 @@ def _epoch(graph: Tree, batch_size: int, stateful: bool, member: Member, data: C
         _, _, count, pressure, carries = state
         draw = jax.random.fold_in(draw_key, count) if stochastic else None
         value, made = loss(graph, params, member.traced, batch, carries, draw)
-        sizes, zeros = sizes_and_zeros(made.states, batch.real.T.astype(jnp.float32))
+        sizes, zeros = sizes_and_zeros(made, batch.real.T.astype(jnp.float32))
         pull = 0.0 if member.admm is None else penalty(member.admm, params)
         return value + jnp.sum(pressure * sizes) + pull, (value, made.carries, zeros)
 
@@ -196,8 +189,7 @@ def _epoch(graph: Tree, batch_size: int, stateful: bool, member: Member, data: C
         updates, optimizer = ADAM.update(gradient, optimizer)
         rate = learning_rate(member.settings, count)
         params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
-        wanted = wanted_sparsity(member.settings, count)
-        pressure = moved_pressure(pressure, zeros, wanted, member.settings.n_steps)
+        pressure = moved_pressure(pressure, zeros, member.settings)
         return (params, optimizer, count + 1, pressure, after if stateful else None), value
 
     # a stream begins every epoch with a state of zero
@@ -268,8 +260,8 @@ def predict(
         first: the first step's number in its sequence.
     """
     mode = Mode(key, first=first)
-    scores, states, carries, _ = nnx.merge(graph, params, traced)(x.swapaxes(0, 1), carries, mode)
-    log_probabilities = jax.nn.log_softmax(scores).swapaxes(0, 1)
+    made = nnx.merge(graph, params, traced)(x.swapaxes(0, 1), carries, mode)
+    log_probabilities = jax.nn.log_softmax(made.scores).swapaxes(0, 1)
     surprise = -jnp.take_along_axis(log_probabilities, y[..., None].astype(jnp.int32), axis=-1)[..., 0]
     active = [
         {
@@ -277,10 +269,10 @@ def predict(
             for streams in ACTIVITY_BATCHES
             if streams <= h.shape[1]
         }
-        for h in states
+        for h in made.states
     ]
     best = log_probabilities.argmax(-1).astype(jnp.int32)
-    return Prediction(best, surprise, log_probabilities if keep_scores else None, active, carries)
+    return Prediction(best, surprise, log_probabilities if keep_scores else None, active, made.carries)
 
 
 def _nonzero_blocks(h: jax.Array, streams: int, block: int) -> jax.Array:

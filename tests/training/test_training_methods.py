@@ -6,6 +6,7 @@ import pytest
 
 from codesign import tasks
 from codesign.design import Kernel, Network, Recipe, Ternary
+from codesign.models import Pass
 from codesign.training import Trained, evaluate, restore, train
 from codesign.training.step import (
     Settings,
@@ -13,7 +14,6 @@ from codesign.training.step import (
     moved_pressure,
     sizes_and_zeros,
     train_epoch,
-    wanted_sparsity,
 )
 
 TASK = tasks.find("ru_phones", subset="mini")
@@ -30,25 +30,20 @@ def settings(sparsity: float, n_steps: float = 100.0) -> Settings:
     return Settings(*(jnp.float32(v) for v in (0.01, n_steps, 0.1, 1.0, sparsity)))
 
 
-def test_the_wanted_sparsity_rises_over_the_first_half() -> None:
-    found = [float(wanted_sparsity(settings(0.8), jnp.int32(step))) for step in (0, 25, 50, 99)]
-    assert found == pytest.approx([0.0, 0.4, 0.8, 0.8])
-
-
 def test_sizes_and_zeros_of_real_steps_only() -> None:
     half = jnp.tile(jnp.array([0.0, 0.0, -1.0, 0.5]), (3, 2, 1))  # (time, batch, state)
-    padded = half.at[2].set(0.0)
+    dense = jnp.tile(jnp.array([0.25, -0.25, -1.0, 0.5]), (3, 2, 1))
     real = jnp.ones((3, 2)).at[2].set(0.0)
-    sizes, zeros = sizes_and_zeros([padded, jnp.ones((3, 2, 4))], real)
-    assert sizes.tolist() == [0.375, 1.0] and zeros.tolist() == [0.5, 0.0]
+    made = Pass(half, [half.at[2].set(0.0), dense], [dense.at[2].set(9.0), dense], [], [])
+    sizes, zeros = sizes_and_zeros(made, real)
+    assert sizes.tolist() == [0.5, 0.5] and zeros.tolist() == [0.5, 0.0]
 
 
 def test_pressure_follows_the_missing_share_of_zeros() -> None:
     before, zeros = first_pressure(3, 0.5), jnp.array([0.5, 0.25, 1.0])
     assert first_pressure(2, 0.0).tolist() == [0.0, 0.0]
-    after = moved_pressure(before, zeros, jnp.float32(0.5), jnp.float32(100.0))
-    same, more, less = (after / before).tolist()
-    assert same == 1.0 and more == pytest.approx(np.exp(0.2 * 0.25)) and less == pytest.approx(np.exp(-0.2 * 0.5))
+    same, more, less = (moved_pressure(before, zeros, settings(0.5, 100.0)) / before).tolist()
+    assert same == 1.0 and more == pytest.approx(np.exp(0.08 * 0.25)) and less == pytest.approx(np.exp(-0.08 * 0.5))
 
 
 def test_a_training_ends_near_the_wanted_share_of_zeros() -> None:
