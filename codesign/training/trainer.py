@@ -294,7 +294,8 @@ def _answers(
         model.bias.shape[0],
         sum(4 * layer.hidden if truth.x.ndim == 2 else layer.hidden for layer in model.layers),
     )
-    length = min(time, max(1, PASS_ENTRIES // widest))
+    # short enough for the streams whose activity is counted together, where there are so many
+    length = min(time, max(1, PASS_ENTRIES // (widest * min(n, max(ACTIVITY_BATCHES)))))
     n_rows = min(n, max(1, PASS_ENTRIES // (widest * length)))
     n_rows -= n_rows % max(streams for streams in ACTIVITY_BATCHES if streams <= n_rows)
     sizes = [[-(-layer.state // block) + 1 for block in ACTIVITY_BLOCKS] for layer in model.layers]

@@ -182,6 +182,15 @@ def test_sequences_with_one_label_are_never_cut() -> None:
     assert error < 0.2
 
 
+@pytest.mark.parametrize("entries", [2_000, 20_000, 2**26])
+def test_streams_side_by_side_are_counted_however_long_they_are(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "STREAM_STEPS", 45)  # 901 symbols are 20 streams
+    monkeypatch.setattr(trainer, "PASS_ENTRIES", entries)
+    model = build(Network(cell="lstm", hidden=8, state_threshold=0.1), Letters(), 0)
+    (batches,) = evaluate(model, Letters(), "validation").activity
+    assert set(batches) == {1, 8, 16}
+
+
 @pytest.mark.parametrize("task", [Letters(), Signs()], ids=["stream", "whole"])
 @pytest.mark.parametrize("entries", [8, 40, 200])
 def test_an_evaluation_in_several_passes_is_that_of_one(
