@@ -26,7 +26,7 @@ demo: $(VENV)/installed
 	$(BIN)/codesign report results/ru_phones
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow
