@@ -46,7 +46,7 @@ class Claim:
         n_seeds: pairs.
         limit: largest increase of the error; a share of the baseline's where `relative`. None: only reported.
         sense: "mean" and "upper" compare the mean increase, or the upper end of its interval, with the limit;
-            "better" asks for a decrease with p < 0.05, "at least" for a mean increase of at most the limit 0.
+            "better" asks for a decrease with p < 0.05.
         quantity: what is compared: the test "error", or one of `zeros`, `memory`, `parameters` of the result.
         least: that such a quantity must reach.
     """
@@ -225,20 +225,22 @@ def row(claim: Claim, cases: dict[str, Case], runs: list[Run]) -> dict[str, Any]
     rises = np.array(results) - np.array(baselines)
     if claim.relative:
         rises = rises / np.array(baselines)
-    spread = stdev(rises) if len(rises) > 1 else float("nan")
-    reach = spread / sqrt(len(rises)) * stats.t.ppf(0.975, len(rises) - 1) if len(rises) > 1 else float("nan")
     middle = float(np.mean(rises))
-    p = float(stats.ttest_rel(results, baselines, alternative="less").pvalue) if len(rises) > 1 else float("nan")
-    met: bool | None = None
-    if claim.limit is not None:
-        worst = {"mean": middle, "upper": middle + reach, "better": middle}[claim.sense]
-        met = bool(worst <= claim.limit and (claim.sense != "better" or p < 0.05))
+    spread, ci95, p, met = None, None, None, None
+    if len(rises) > 1:
+        spread = stdev(rises)
+        reach = spread / sqrt(len(rises)) * float(stats.t.ppf(0.975, len(rises) - 1))
+        ci95 = [middle - reach, middle + reach]
+        p = float(stats.ttest_rel(results, baselines, alternative="less").pvalue)
+        if claim.limit is not None:
+            worst = ci95[1] if claim.sense == "upper" else middle
+            met = worst <= claim.limit and (claim.sense != "better" or p < 0.05)
     return found | {
         "baseline": mean(baselines),
         "result": mean(results),
         "rise": middle,
         "std": spread,
-        "ci95": [middle - reach, middle + reach],
+        "ci95": ci95,
         "p_better": p,
         "target": _target(claim),
         "met": met,
@@ -292,13 +294,13 @@ def markdown(found: list[dict[str, Any]], runs: list[Run]) -> str:
         if one["baseline"] is None:
             figures = f"| | {one['result']:.4g} | | "
         else:
-            low, high = one["ci95"]
-            figures = (
-                f"| {one['baseline']:.4f} | {one['result']:.4f} | {one['rise']:+.4f} | {low:+.4f} to {high:+.4f} "
-                if one["unit"] != "relative"
-                else f"| {one['baseline']:.4f} | {one['result']:.4f} | {100 * one['rise']:+.2f} % "
-                f"| {100 * low:+.2f} to {100 * high:+.2f} % "
-            )
+            factor, unit = (100, " %") if one["unit"] == "relative" else (1, "")
+            span = "-"
+            if one["ci95"]:
+                low, high = (factor * end for end in one["ci95"])
+                span = f"{low:+.4f} to {high:+.4f}{unit}"
+            rise = f"{factor * one['rise']:+.4f}{unit}"
+            figures = f"| {one['baseline']:.4f} | {one['result']:.4f} | {rise} | {span} "
         lines.append(
             f"| {one['system']} | {one['claim']} | {one['setting']} {figures}"
             f"| {one['seeds']} | {one['target']} | {met} |"
