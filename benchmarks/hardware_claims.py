@@ -295,21 +295,7 @@ def main() -> None:
     options = parser.parse_args()
     n_designs = 200 if options.quick else N_DESIGNS
     content = {
-        "published": [
-            {
-                "design": one.figure.design,
-                "quantity": one.figure.quantity,
-                "published": one.figure.published,
-                "unit": one.figure.unit,
-                "modelled": one.modelled,
-                "deviation": 100 * one.deviation,
-                "tag": one.figure.tag,
-                "kind": one.figure.evidence,
-                "verdict": one.verdict,
-                "inputs": one.figure.inputs,
-            }
-            for one in compare()
-        ],
+        "published": [one.as_dict() for one in compare()],
         "derived": derivable(),
         "state_skipping": state_skipping(),
         "not_derivable": not_derivable(),

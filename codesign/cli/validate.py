@@ -20,22 +20,7 @@ def validate(as_json: bool) -> None:
     decisive = [one for one in found if one.figure.decides]
     failed = [one for one in decisive if one.verdict == "fails"]
     if as_json:
-        rows = [
-            {
-                "design": one.figure.design,
-                "quantity": one.figure.quantity,
-                "unit": one.figure.unit,
-                "published": one.figure.published,
-                "modelled": one.modelled,
-                "deviation": 100 * one.deviation,
-                "tag": one.figure.tag,
-                "kind": one.figure.evidence,
-                "verdict": one.verdict,
-                "inputs": one.figure.inputs,
-            }
-            for one in found
-        ]
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([one.as_dict() for one in found], indent=2))
     else:
         from rich.table import Table
 

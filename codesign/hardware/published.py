@@ -266,21 +266,9 @@ _TIE = "256 units of 16 bits, 1 GHz, 28 nm (M+)"
 FULL, BINARY, TERNARY = _fixed(12), "binary", "ternary"
 
 
-def _row(
-    number: int,
-    design: str,
-    quantity: str,
-    published: float,
-    unit: str,
-    tag: str,
-    evidence: Evidence,
-    modelled: Callable[[], float],
-    inputs: str,
-) -> Figure:
-    return Figure(number, design, quantity, published, unit, tag, evidence, modelled, inputs)
-
-
-def _boards(number: int, design: str, network: tuple[str, int, int], on: tuple[str, int, float], tag: str) -> Any:
+def _boards(
+    number: int, design: str, network: tuple[str, int, int], on: tuple[str, int, float], tag: str
+) -> tuple[Figure, Figure]:
     """Rate, latency of one FPGA design; PEs and clock come from the published rate."""
 
     def of(field: str) -> Callable[[], float]:
@@ -293,8 +281,8 @@ def _boards(number: int, design: str, network: tuple[str, int, int], on: tuple[s
     stages = "3 stages" + ("" if network[0] == "lstm" else ", chosen knowing the recalled latency")
     evidence: Evidence = "prediction" if network[0] == "lstm" else "fit"
     return (
-        _row(number, design, "rate", rate, "frames/s", tag, "fit", of("throughput"), inputs),
-        _row(
+        Figure(number, design, "rate", rate, "frames/s", tag, "fit", of("throughput"), inputs),
+        Figure(
             number,
             design,
             "latency",
@@ -309,8 +297,8 @@ def _boards(number: int, design: str, network: tuple[str, int, int], on: tuple[s
 
 
 PUBLISHED: tuple[Figure, ...] = (
-    _row(1, "Wang 2017", "latency", 1.71, "us", "V", "fit", lambda: _wang_seconds() / MICRO, _WANG),
-    _row(
+    Figure(1, "Wang 2017", "latency", 1.71, "us", "V", "fit", lambda: _wang_seconds() / MICRO, _WANG),
+    Figure(
         1,
         "Wang 2017",
         "rate of the whole network",
@@ -321,11 +309,13 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: 2 * 8 * 512**2 / _wang_seconds() / TERA,
         _WANG,
     ),
-    _row(2, "Wang 2017", "area", 30.77, "mm2", "V", "transfer", lambda: float(_wang().area_mm2[0]), f"{_WANG}, 8 bits"),
-    _row(
+    Figure(
+        2, "Wang 2017", "area", 30.77, "mm2", "V", "transfer", lambda: float(_wang().area_mm2[0]), f"{_WANG}, 8 bits"
+    ),
+    Figure(
         3, "state skipping, 8 streams", "dense rate", 76.8, "GOPS", "M+", "identity", lambda: _skipping(8) / GIGA, _SKIP
     ),
-    _row(
+    Figure(
         5,
         "state skipping, 8 streams",
         "gain on the recurrent kernel",
@@ -336,16 +326,16 @@ PUBLISHED: tuple[Figure, ...] = (
         _skipping_gain,
         "LSTM-1000, 80.8 % of the columns zero in all streams (computed back from the gain)",
     ),
-    _row(6, "ICLR 2019, 12 bits", "rate", 80.0, "GOPS", "M+", "identity", lambda: _lane_rate(FULL) / GIGA, _ICLR),
-    _row(7, "ICLR 2019, binary", "rate", 80.0, "GOPS", "M+", "identity", lambda: _lane_rate(BINARY) / GIGA, _ICLR),
-    _row(8, "ICLR 2019, ternary", "rate", 80.0, "GOPS", "M+", "identity", lambda: _lane_rate(TERNARY) / GIGA, _ICLR),
-    _row(6, "ICLR 2019, 12 bits", "area", 2.56, "mm2", "M", "calibrated", lambda: _datapath_mm2(FULL), _ICLR),
-    _row(7, "ICLR 2019, binary", "area", 0.24, "mm2", "M", "transfer", lambda: _datapath_mm2(BINARY), _ICLR),
-    _row(8, "ICLR 2019, ternary", "area", 0.42, "mm2", "M", "transfer", lambda: _datapath_mm2(TERNARY), _ICLR),
-    _row(6, "ICLR 2019, 12 bits", "power", 336.0, "mW", "M", "transfer", lambda: _datapath_w(FULL) / MILLI, _ICLR),
-    _row(7, "ICLR 2019, binary", "power", 37.0, "mW", "M", "transfer", lambda: _datapath_w(BINARY) / MILLI, _ICLR),
-    _row(8, "ICLR 2019, ternary", "power", 61.0, "mW", "M", "transfer", lambda: _datapath_w(TERNARY) / MILLI, _ICLR),
-    _row(
+    Figure(6, "ICLR 2019, 12 bits", "rate", 80.0, "GOPS", "M+", "identity", lambda: _lane_rate(FULL) / GIGA, _ICLR),
+    Figure(7, "ICLR 2019, binary", "rate", 80.0, "GOPS", "M+", "identity", lambda: _lane_rate(BINARY) / GIGA, _ICLR),
+    Figure(8, "ICLR 2019, ternary", "rate", 80.0, "GOPS", "M+", "identity", lambda: _lane_rate(TERNARY) / GIGA, _ICLR),
+    Figure(6, "ICLR 2019, 12 bits", "area", 2.56, "mm2", "M", "calibrated", lambda: _datapath_mm2(FULL), _ICLR),
+    Figure(7, "ICLR 2019, binary", "area", 0.24, "mm2", "M", "transfer", lambda: _datapath_mm2(BINARY), _ICLR),
+    Figure(8, "ICLR 2019, ternary", "area", 0.42, "mm2", "M", "transfer", lambda: _datapath_mm2(TERNARY), _ICLR),
+    Figure(6, "ICLR 2019, 12 bits", "power", 336.0, "mW", "M", "transfer", lambda: _datapath_w(FULL) / MILLI, _ICLR),
+    Figure(7, "ICLR 2019, binary", "power", 37.0, "mW", "M", "transfer", lambda: _datapath_w(BINARY) / MILLI, _ICLR),
+    Figure(8, "ICLR 2019, ternary", "power", 61.0, "mW", "M", "transfer", lambda: _datapath_w(TERNARY) / MILLI, _ICLR),
+    Figure(
         11,
         "ICLR 2019",
         "weight memory saved",
@@ -359,7 +349,7 @@ PUBLISHED: tuple[Figure, ...] = (
     *_boards(12, "C-LSTM block 8, KU060", ("lstm", 8, 16), ("xcku060", 50, 200e6), "M+"),
     *_boards(13, "C-LSTM block 16, KU060", ("lstm", 16, 16), ("xcku060", 24, 200e6), "M+"),
     *_boards(14, "C-LSTM block 8, 7V3", ("lstm", 8, 16), ("xc7vx690t", 50, 184e6), "M+"),
-    _row(
+    Figure(
         14,
         "C-LSTM block 8, 7V3",
         "board power",
@@ -371,7 +361,7 @@ PUBLISHED: tuple[Figure, ...] = (
         "the factor of all FPGA energies is set on it, transforms and spectral words left out",
     ),
     *(
-        _row(
+        Figure(
             16,
             f"C-LSTM block {block}",
             "compression",
@@ -388,7 +378,7 @@ PUBLISHED: tuple[Figure, ...] = (
     *_boards(18, "E-RNN GRU block 8, 7V3", ("gru", 8, 12), ("xc7vx690t", 81, 200e6), "M"),
     *_boards(19, "E-RNN GRU block 16, 7V3", ("gru", 16, 12), ("xc7vx690t", 33, 200e6), "M"),
     *(
-        _row(
+        Figure(
             number,
             design,
             "board power",
@@ -405,7 +395,7 @@ PUBLISHED: tuple[Figure, ...] = (
             (19, "E-RNN GRU block 16, 7V3", 29.0, "gru", 16, 33),
         )
     ),
-    _row(
+    Figure(
         20,
         "Koios clstm small",
         "clocks of the input phase",
@@ -416,7 +406,7 @@ PUBLISHED: tuple[Figure, ...] = (
         _koios_clocks,
         "block 16, 160 inputs, one PE a gate; its buffer gives a block every second clock (C)",
     ),
-    _row(
+    Figure(
         21,
         "ESE",
         "ideal time of 32 frames",
@@ -427,7 +417,7 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: 32 * 3.248e6 * 0.112 / 1024 / 200e6 / MICRO,
         "no kind of ours: 3.248 M weights, 11.2 %, 1024 PEs, 200 MHz, batch 32 (M+)",
     ),
-    _row(
+    Figure(
         21,
         "ESE",
         "rate of the dense network",
@@ -438,7 +428,7 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: 32 * 2 * 3.248e6 / 82.7e-6 / TERA,
         "no kind of ours: batch 32 in 82.7 us (M+)",
     ),
-    _row(
+    Figure(
         22,
         "HCGS",
         "weight memory",
@@ -449,7 +439,7 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: _part(_hcgs(), "storage_bits", *KERNELS) / KIBIBYTE,
         _HCGS,
     ),
-    _row(
+    Figure(
         23,
         "HCGS",
         "rate of the whole network",
@@ -460,7 +450,7 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: _hcgs_rate(_hcgs(), 80e6) / TERA,
         f"{_HCGS}, 80 MHz (V), before the tail",
     ),
-    _row(
+    Figure(
         24,
         "HCGS, 80 MHz",
         "power",
@@ -471,7 +461,7 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: _hcgs_w(80e6, 1.1) / MILLI,
         f"{_HCGS}, 1.1 V",
     ),
-    _row(
+    Figure(
         24,
         "HCGS, 80 MHz",
         "efficiency",
@@ -482,7 +472,7 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: _hcgs_efficiency(80e6, 1.1) / TERA,
         f"{_HCGS}, 1.1 V: the same power",
     ),
-    _row(
+    Figure(
         24,
         "HCGS, 8 MHz",
         "power",
@@ -493,7 +483,7 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: _hcgs_w(8e6, 0.68) / MILLI,
         "energy factor of 80 MHz, V^2 from 1.1 to 0.68 V",
     ),
-    _row(
+    Figure(
         24,
         "HCGS, 8 MHz",
         "efficiency",
@@ -504,11 +494,11 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: _hcgs_efficiency(8e6, 0.68) / TERA,
         "energy factor of 80 MHz, V^2 from 1.1 to 0.68 V",
     ),
-    _row(
+    Figure(
         25, "HCGS", "area", 7.74, "mm2", "V", "transfer", _hcgs_mm2, f"{_HCGS}, multipliers, adders and memories alone"
     ),
-    _row(27, "TIE", "area", 1.74, "mm2", "V", "transfer", lambda: float(_tie().area_mm2[0]), f"{_TIE}, LSTM-UCF11"),
-    _row(
+    Figure(27, "TIE", "area", 1.74, "mm2", "V", "transfer", lambda: float(_tie().area_mm2[0]), f"{_TIE}, LSTM-UCF11"),
+    Figure(
         27,
         "TIE",
         "power",
@@ -520,7 +510,7 @@ PUBLISHED: tuple[Figure, ...] = (
         f"{_TIE}, LSTM-UCF11",
     ),
     *(
-        _row(
+        Figure(
             28,
             f"TIE {name}",
             "compression",
@@ -538,7 +528,7 @@ PUBLISHED: tuple[Figure, ...] = (
             ("LSTM-Youtube", "4x20x20x36", 4_608),
         )
     ),
-    _row(
+    Figure(
         30,
         "TT-LSTM",
         "weights of the input kernel",
@@ -549,7 +539,7 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: _train("8x20x20x18", gates=4),
         "57,600 to 4 x 256, rank 4 (M+)",
     ),
-    _row(
+    Figure(
         32,
         "Spartus",
         "rate of the dense network",
@@ -560,7 +550,7 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: 512 * 2 * 200e6 * 46 / TERA,
         "no kind of ours: 512 units at 200 MHz (C), the published gain of 46",
     ),
-    _row(
+    Figure(
         33,
         "DeltaRNN",
         "rate of the dense network",
@@ -571,7 +561,7 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: 768 * 2 * 125e6 * 5.7 / TERA,
         "no kind of ours: 768 units at 125 MHz (M), the published gain of 5.7",
     ),
-    _row(
+    Figure(
         34,
         "EdgeDRNN",
         "rate of the dense network",
@@ -582,7 +572,7 @@ PUBLISHED: tuple[Figure, ...] = (
         lambda: 8 * 2 * 125e6 * 10 / GIGA,
         "no kind of ours: 8 PEs at 125 MHz (M), the published gain of 10",
     ),
-    _row(
+    Figure(
         35,
         "EIE",
         "area of 64 PEs",
@@ -619,6 +609,22 @@ class Comparison:
         if self.figure.evidence == "transfer":
             return "near" if abs(self.deviation) <= AIM else "missed"
         return ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data; the deviation in percent."""
+        figure = self.figure
+        return {
+            "design": figure.design,
+            "quantity": figure.quantity,
+            "unit": figure.unit,
+            "published": figure.published,
+            "modelled": self.modelled,
+            "deviation": 100 * self.deviation,
+            "tag": figure.tag,
+            "kind": figure.evidence,
+            "verdict": self.verdict,
+            "inputs": figure.inputs,
+        }
 
 
 def compare() -> list[Comparison]:
