@@ -242,6 +242,14 @@ class Workload:
         return (*(kernel for layer in self.layers for kernel in layer.kernels), self.head)
 
     @property
+    def gate_kernels(self) -> dict[str, list[Product]]:
+        """Input and recurrent kernels of all layers."""
+        return {
+            "input_kernel": [layer.input_kernel for layer in self.layers],
+            "recurrent_kernel": [layer.recurrent_kernel for layer in self.layers],
+        }
+
+    @property
     def largest_block(self) -> int:
         """The largest block a layer of this height may have: `hidden` rounded up to a power of two."""
         return 1 << (self.hidden - 1).bit_length()

@@ -58,16 +58,9 @@ SELECTOR_WORD = 64
 """Bits of a word of the selectors' memory; an assumption."""
 
 
-def _kernels(workload: Workload) -> dict[str, list[Product]]:
-    return {
-        "input_kernel": [layer.input_kernel for layer in workload.layers],
-        "recurrent_kernel": [layer.recurrent_kernel for layer in workload.layers],
-    }
-
-
 def _multiplies(workload: Workload) -> bool:
     """Whether lanes have multipliers: one fixed-point kernel asks for them in all."""
-    return any(p.number_format not in MULTIPLIER_FREE for products in _kernels(workload).values() for p in products)
+    return any(p.number_format not in MULTIPLIER_FREE for products in workload.gate_kernels.values() for p in products)
 
 
 def _chunks(product: Product, n_pe: Array) -> Array:
@@ -116,9 +109,9 @@ def _cycles(workload: Workload, settings: Settings, n_pe: Array) -> Parts:
     zero = np.zeros_like(n_pe)
     products = {
         name: sum((_passes(kernel, n_pe) for kernel in kernels), start=zero)
-        for name, kernels in _kernels(workload).items()
+        for name, kernels in workload.gate_kernels.items()
     }
-    bits = sum(map(_read_bits, _kernels(workload).values()))
+    bits = sum(map(_read_bits, workload.gate_kernels.values()))
     working = products["input_kernel"] + products["recurrent_kernel"]
     return products | {
         "element_wise": sum((_in_sight(workload, layer, n_pe) for layer in workload.layers), start=zero),
@@ -131,10 +124,10 @@ def _cycles(workload: Workload, settings: Settings, n_pe: Array) -> Parts:
 def _memories(workload: Workload, settings: Settings, n_pe: Array) -> dict[str, Memory]:
     """A word of a kernel's memory, and of the buffer, feeds all lanes."""
     memories, one = {}, np.ones_like(n_pe)
-    for name, products in _kernels(workload).items():
+    for name, products in workload.gate_kernels.items():
         depth = sum((_chunks(p, n_pe) * p.row_macs for p in products), start=np.zeros_like(n_pe))
         memories[name] = Memory(n_pe * products[0].word_length, np.where(settings.off_chip, 0.0, depth))
-    widest = max(product.word_length for products in _kernels(workload).values() for product in products)
+    widest = max(product.word_length for products in workload.gate_kernels.values() for product in products)
     memories["buffer"] = Memory(n_pe * widest, np.where(settings.off_chip, BUFFER_WORDS.value, 0.0))
     if workload.storage["indices"]:
         memories["selectors"] = Memory(SELECTOR_WORD * one, np.ceil(workload.storage["indices"] / SELECTOR_WORD) * one)
@@ -156,7 +149,7 @@ def _energy(
     activation_j = bits * operations.read_j(memories["activations"])
     buffer_j = 2 * operations.read_j(memories["buffer"])
     parts: Parts = {}
-    for name, products in _kernels(workload).items():
+    for name, products in workload.gate_kernels.items():
         mac_j = product_j(products[0].number_format, products[0].word_length, bits, operations) + add_j
         passes = [_passes(p, n_pe) * _groups(p, n_pe) for p in products]
         bit_j = np.where(settings.off_chip, buffer_j, operations.read_j(memories[name]))
@@ -178,7 +171,7 @@ def _energy(
 def _fabric(workload: Workload, n_pe: Array) -> dict[str, Parts]:
     """As the serial core's lanes, of which lanes that do not multiply leave out the DSP."""
     multiplies = _multiplies(workload)
-    widest = max(product.word_length for products in _kernels(workload).values() for product in products)
+    widest = max(product.word_length for products in workload.gate_kernels.values() for product in products)
     sums = sum_bits(workload, multiplies)
     fabric = lane_fabric(n_pe, sums, workload.activation_bits, 1, n_pe * widest)
     fabric["dsp"]["lanes"] = n_pe * multiplies
@@ -188,7 +181,7 @@ def _fabric(workload: Workload, n_pe: Array) -> dict[str, Parts]:
 def _area(workload: Workload, n_pe: Array, operations: Operations) -> Parts:
     """A lane has what the dearest kernel asks for; its multiplier takes the output layer's words too."""
     bits, multiplies = workload.activation_bits, _multiplies(workload)
-    kernels = [product for products in _kernels(workload).values() for product in products]
+    kernels = [product for products in workload.gate_kernels.values() for product in products]
     lanes = [product_mm2(p.number_format, p.word_length, bits, operations) for p in kernels]
     if multiplies:
         lanes.append(product_mm2("fixed", workload.head.word_length, bits, operations))

@@ -59,16 +59,9 @@ def _side(workload: Workload, n_pe: Array) -> Array:
     return np.maximum(1.0, np.floor(np.sqrt(n_pe / _boards(workload))))
 
 
-def _kernels(workload: Workload) -> dict[str, list[Product]]:
-    return {
-        "input_kernel": [layer.input_kernel for layer in workload.layers],
-        "recurrent_kernel": [layer.recurrent_kernel for layer in workload.layers],
-    }
-
-
 def _multiplies(workload: Workload) -> bool:
     """Whether the units of all boards have multipliers."""
-    return not any(p.number_format in MULTIPLIER_FREE for products in _kernels(workload).values() for p in products)
+    return not any(p.number_format in MULTIPLIER_FREE for products in workload.gate_kernels.values() for p in products)
 
 
 def _squares(product: Product, side: Array) -> Array:
@@ -116,7 +109,7 @@ def _cycles(workload: Workload, n_pe: Array) -> Parts:
 def _memories(workload: Workload, n_pe: Array) -> dict[str, Memory]:
     """A memory for each board; x and h in two banks, P entries a word; the head's words feed all boards."""
     side, memories = _side(workload, n_pe), {}
-    for name, products in _kernels(workload).items():
+    for name, products in workload.gate_kernels.items():
         # all squares on a diagonal of a circulant block hold the same words
         distinct = np.minimum(1.0, side / products[0].block_size)
         squares = [np.ceil(p.padded_rows / side) * np.ceil(p.row_macs / side) for p in products]
@@ -138,7 +131,7 @@ def _energy(workload: Workload, n_pe: Array, memories: dict[str, Memory], operat
     add_j = operations.add_j(sum_bits(workload, multiplies))
     entries_j = {name: side * bits * operations.read_j(memories[name]) for name in ("inputs", "activations")}
     parts: Parts = {}
-    for name, products in _kernels(workload).items():
+    for name, products in workload.gate_kernels.items():
         first = products[0]
         mac_j = product_j(first.number_format, first.word_length, bits, operations) + add_j
         squares = [_squares(p, side) for p in products]
@@ -165,7 +158,7 @@ def _fabric(workload: Workload, n_pe: Array) -> dict[str, Parts]:
     """Units as lanes of the serial core, one of its pipelines for each row of a board."""
     side, bits = _side(workload, n_pe), workload.activation_bits
     sums = sum_bits(workload, _multiplies(workload))
-    firsts = [products[0] for products in _kernels(workload).values()]
+    firsts = [products[0] for products in workload.gate_kernels.values()]
     words = [p.gates * _fetched(p, side) * p.word_length for p in firsts]
     fabric = lane_fabric(n_pe, sums, bits, 1, words[0] + words[1])
     for name in ("ff", "lut"):
@@ -179,7 +172,7 @@ def _fabric(workload: Workload, n_pe: Array) -> dict[str, Parts]:
 
 def _area(workload: Workload, n_pe: Array, operations: Operations) -> Parts:
     bits, sums = workload.activation_bits, sum_bits(workload, _multiplies(workload))
-    firsts = [products[0] for products in _kernels(workload).values()]
+    firsts = [products[0] for products in workload.gate_kernels.values()]
     units = [product_mm2(p.number_format, _unit_bits(workload, p), bits, operations) for p in firsts]
     pipeline = lane_area(n_pe, 1, bits, sums, operations)["element_wise"]
     return {
@@ -199,7 +192,7 @@ def _faults(workload: Workload, settings: Settings) -> tuple[NDArray[np.int64], 
     lacks = ("projection", "batch normalisation", "peepholes")
     mask, facts = network_faults(workload, "chessboard", STRUCTURES, WEIGHTS, lacks=lacks)
     boards = _boards(workload)
-    blocks = sorted({p.block_size for products in _kernels(workload).values() for p in products})
+    blocks = sorted({p.block_size for products in workload.gate_kernels.values() for p in products})
     sides = np.arange(1, int((MOST_UNITS // boards) ** 0.5) + 1)
     useful = boards * sides[_fits(blocks, sides)] ** 2
     side = _side(workload, settings.n_pe.astype(np.float64)).astype(np.int64)

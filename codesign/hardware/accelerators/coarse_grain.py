@@ -64,13 +64,6 @@ CHIP_SUPPLY = Constant(1.1, "V", _JSSC, "M+")
 CHIP_NM = Constant(65, "nm", "Kadetotad et al., JSSC 2020", "V")
 
 
-def _kernels(workload: Workload) -> dict[str, list[Product]]:
-    return {
-        "input_kernel": [layer.input_kernel for layer in workload.layers],
-        "recurrent_kernel": [layer.recurrent_kernel for layer in workload.layers],
-    }
-
-
 def _chunks(product: Product, n_pe: Array) -> Array:
     """Chunks of P rows; the rows of all gates share chunks."""
     return np.asarray(np.ceil(product.gates * product.padded_rows / n_pe), np.float64)
@@ -89,7 +82,7 @@ def _groups(product: Product, n_pe: Array) -> Array:
 
 def _cycles(workload: Workload, n_pe: Array) -> Parts:
     """Equation (1)."""
-    kernels = _kernels(workload).items()
+    kernels = workload.gate_kernels.items()
     element_wise = [np.ceil(layer.multiplications / n_pe) for layer in workload.layers]
     return {name: np.sum([_passes(p, n_pe) for p in products], axis=0) for name, products in kernels} | {
         "element_wise": np.sum(element_wise, axis=0),
@@ -101,7 +94,7 @@ def _cycles(workload: Workload, n_pe: Array) -> Parts:
 def _memories(workload: Workload, n_pe: Array) -> dict[str, Memory]:
     """A word of a kernel's memory feeds all units; x and both banks of h are read by all groups at once."""
     memories, one = {}, np.ones_like(n_pe)
-    for name, products in _kernels(workload).items():
+    for name, products in workload.gate_kernels.items():
         depth = np.sum([_chunks(p, n_pe) * p.row_macs for p in products], axis=0)
         memories[name] = Memory(n_pe * products[0].word_length, depth)
     if workload.storage["indices"]:
@@ -119,7 +112,7 @@ def _kernel_energy(workload: Workload, n_pe: Array, memories: dict[str, Memory],
     bits, accumulator = workload.activation_bits, accumulator_bits(workload)
     activation_j = bits * operations.read_j(memories["activations"])
     parts: Parts = {}
-    for name, products in _kernels(workload).items():
+    for name, products in workload.gate_kernels.items():
         mac_j = operations.multiply_j(products[0].word_length, bits) + operations.add_j(accumulator)
         read_bits = sum(p.gates * p.padded_rows * p.columns * p.word_length for p in products)
         reads = np.sum([_passes(p, n_pe) * _groups(p, n_pe) for p in products], axis=0)

@@ -29,12 +29,8 @@ FILL = 16
 
 
 def _kernels(workload: Workload) -> dict[str, list[Product]]:
-    kernels = {
-        "input_kernel": [layer.input_kernel for layer in workload.layers],
-        "recurrent_kernel": [layer.recurrent_kernel for layer in workload.layers],
-    }
     projections = [layer.projection for layer in workload.layers if layer.projection is not None]
-    return kernels | ({"projection": projections} if projections else {})
+    return workload.gate_kernels | ({"projection": projections} if projections else {})
 
 
 def _chunks(product: Product, n_pe: Array) -> Array:
