@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from codesign.compression import CoarseGrain
 from codesign.design import Fixed, Kernel, Network, PiecewiseLinear, TaskShape
 from codesign.hardware.accelerators.dense import FILL
-from codesign.hardware.accelerators.kind import AcceleratorKind, Bill, Settings, network_faults, price
+from codesign.hardware.accelerators.kind import AcceleratorKind, Bill, Settings, network_faults, price, selector_faults
 from codesign.hardware.accelerators.lanes import (
     accumulator_bits,
     lane_area,
@@ -140,19 +140,11 @@ def _faults(workload: Workload, settings: Settings) -> tuple[NDArray[np.int64], 
     mask, facts = network_faults(
         workload, "coarse_grain", STRUCTURES, lacks=("projection", "batch normalisation", "peepholes")
     )
-    # blocks are powers of two, so what fits the largest fits the others
-    block = max(product.level2_block or 1 for product in workload.products)
-    n_pe = settings.n_pe
-    fits = (n_pe % block == 0) | (block % n_pe == 0)
+    misfit, rule = selector_faults(workload, settings.n_pe)
     infeasible = np.full(len(settings), int(mask), np.int64)
     infeasible |= np.where(settings.batch > 1, int(Infeasible.BATCH), 0)
     infeasible |= np.where(settings.off_chip, int(Infeasible.OFF_CHIP), 0)
-    infeasible |= np.where(fits, 0, int(Infeasible.PE_FITS_KIND))
-    power_of_two = np.exp2(np.ceil(np.log2(n_pe))).astype(np.int64)
-    return infeasible, facts | {
-        "pe_rule": f"the rows of a level-2 block share selectors, so it must be a multiple or a divisor of {block}",
-        "useful_n_pe": np.where(n_pe < block, power_of_two, -(-n_pe // block) * block),
-    }
+    return infeasible | misfit, facts | rule
 
 
 def _unproven(workload: Workload, technology: Technology) -> tuple[str, ...]:

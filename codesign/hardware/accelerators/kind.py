@@ -267,3 +267,15 @@ def network_faults(
         "oversized_block": workload.oversized_block,
         "largest_block": workload.largest_block,
     }
+
+
+def selector_faults(workload: Workload, n_pe: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Numbers of lanes that split level-2 blocks unevenly, whose rows share selectors, and the next that do not."""
+    # blocks are powers of two, so what fits the largest fits the others
+    block = max(product.level2_block or 1 for product in workload.products)
+    fits = (n_pe % block == 0) | (block % n_pe == 0)
+    power_of_two = np.exp2(np.ceil(np.log2(n_pe))).astype(np.int64)
+    return np.where(fits, 0, int(Infeasible.PE_FITS_KIND)), {
+        "pe_rule": f"the rows of a level-2 block share selectors, so it must be a multiple or a divisor of {block}",
+        "useful_n_pe": np.where(n_pe < block, power_of_two, -(-n_pe // block) * block),
+    }
