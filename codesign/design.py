@@ -242,7 +242,7 @@ class Recipe(Spec):
     units best makes 256 diverge, and a search over sizes must not favour one by its learning rate.
     `sequence_length` is the steps of a training piece; sequences with one label are never cut.
 
-    Before its `epochs` a network may be trained dense for `dense_epochs`, and then toward its structure by
+    Before its `epochs` a network may be trained dense and in float for `dense_epochs`, and then toward its structure by
     ADMM for `admm_epochs`, with a penalty `admm_rho` that grows by `admm_growth` every epoch; what follows
     starts from the projection. Each phase has a warm-up and a cosine of its own, every phase but the first
     with `later_rate` times the learning rate.
@@ -259,6 +259,11 @@ class Recipe(Spec):
     admm_rho: float = Field(default=1e-3, gt=0.0)
     admm_growth: float = Field(default=1.0, ge=1.0)
     later_rate: float = Field(default=0.5, gt=0.0, le=1.0)
+
+    @property
+    def total_epochs(self) -> int:
+        """Of all phases."""
+        return self.dense_epochs + self.admm_epochs + self.epochs
 
     def peak_learning_rate(self, hidden: int) -> float:
         """Highest learning rate for a network of so many hidden units."""

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from codesign.compression import Dense, Structure
-from codesign.design import ACTIVITY_BATCHES, ACTIVITY_BLOCKS, Activity, Kernel, Network, Recipe
+from codesign.compression import Structure
+from codesign.design import ACTIVITY_BATCHES, ACTIVITY_BLOCKS, Activity, Exact, Float, Kernel, Network, Recipe
 from codesign.errors import TrainingError
 from codesign.models import RecurrentNetwork
 from codesign.tasks import Answers, Sequences, Splits, Task
@@ -34,7 +34,7 @@ from codesign.training.step import (
 Weights = dict[str, NDArray[np.float32]]
 """Trained words and biases by dotted name, for instance layers.0.recurrent_kernel.words."""
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a change here or in models makes the same network train to another result."""
 
 PASS_ENTRIES = 2**26
@@ -92,6 +92,208 @@ def build(network: Network, task: Task, seed: int) -> RecurrentNetwork:
     return RecurrentNetwork(network, task.shape, seed)
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training after some epoch: all that is needed to go on as if it had never stopped.
+
+    Attributes:
+        network, recipe, seed: what is trained.
+        losses: training means of the epochs done, in nats.
+        seconds: spent on them.
+        member: the state; None before the first epoch.
+        parent: words and biases that take the place of the recipe's dense phase; None without.
+    """
+
+    network: Network
+    recipe: Recipe
+    seed: int
+    losses: tuple[float, ...] = ()
+    seconds: float = 0.0
+    member: Member | None = None
+    parent: Weights | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs done, those of the parent included."""
+        return len(self.losses)
+
+
+def begin(
+    network: Network, recipe: Recipe, seed: int, parent: tuple[Weights, tuple[float, ...]] | None = None
+) -> Checkpoint:
+    """A training before its first epoch.
+
+    Args:
+        parent: weights and losses of the trained `parent_of(network, recipe)` with the same seed. The dense
+            phase is then not run again; what comes out is the same to the last bit.
+    """
+    weights, losses = parent if parent is not None else (None, ())
+    return Checkpoint(network, recipe, seed, losses=losses, parent=weights)
+
+
+def parent_of(network: Network, recipe: Recipe) -> tuple[Network, Recipe] | None:
+    """The network that the recipe's dense phase trains, and how; None where there is no such phase."""
+    if not recipe.dense_epochs:
+        return None
+    phases = {"epochs": recipe.dense_epochs, "dense_epochs": 0, "admm_epochs": 0}
+    unused = {name: Recipe.model_fields[name].default for name in ("admm_rho", "admm_growth", "later_rate")}
+    return dense_parent(network), recipe.model_copy(update=phases | unused)
+
+
+def dense_parent(network: Network) -> Network:
+    """The same network with dense kernels and all numbers in float, its activation function exact.
+
+    Networks of one shape share it. Tensor kernels stay what they are: their words are no dense kernel's.
+    """
+    names = ("input_kernel", "recurrent_kernel", "projection_kernel")
+    kernels: dict[str, Kernel] = {name: getattr(network, name) for name in names}
+    matrix = {
+        name: Kernel(weights=Float()) for name, kernel in kernels.items() if isinstance(kernel.structure, Structure)
+    }
+    tensor = {
+        name: kernel.model_copy(update={"weights": Float()}) for name, kernel in kernels.items() if name not in matrix
+    }
+    numbers = dict.fromkeys(("head_weights", "embedding_weights", "activations"), Float())
+    rest = {"activation_function": Exact(), "state_threshold": 0.0, "state_sparsity": 0.0}
+    return network.model_copy(update={**matrix, **tensor, **numbers, **rest})
+
+
+class Phase(NamedTuple):
+    """A stretch of epochs with a warm-up and a cosine of its own.
+
+    Attributes:
+        kind: "dense", "admm" or "final", in which the network itself is trained.
+        number: 0 for the first that a recipe has.
+        first: epochs before it.
+        epochs: it lasts.
+    """
+
+    kind: str
+    number: int
+    first: int
+    epochs: int
+
+
+def phases(recipe: Recipe) -> list[Phase]:
+    """A recipe's phases, in order."""
+    lengths = [("dense", recipe.dense_epochs), ("admm", recipe.admm_epochs), ("final", recipe.epochs)]
+    found: list[Phase] = []
+    for kind, epochs in lengths:
+        if epochs:
+            found.append(Phase(kind, len(found), sum(phase.epochs for phase in found), epochs))
+    return found
+
+
+def advance(
+    checkpoints: Sequence[Checkpoint], task: Task, epochs: int, on_epoch: Callable[[int], None] = lambda _: None
+) -> list[Checkpoint]:
+    """Trainings of one compile key, taken on side by side until so many epochs are done.
+
+    Args:
+        checkpoints: of one recipe and equally far; networks equal in all that is static (cell, layers, hidden,
+            activation segments).
+        task: what they learn.
+        epochs: to be done in the end, those done before included.
+        on_epoch: called with the number of epochs done.
+
+    Raises:
+        TrainingError: if a loss is not finite.
+        ValueError: if the networks do not share a compile key.
+    """
+    recipe = checkpoints[0].recipe
+    data = training_chunks(task, recipe.sequence_length, recipe.batch_size)
+    while checkpoints[0].epochs < epochs:
+        phase = next(p for p in phases(recipe) if checkpoints[0].epochs < p.first + p.epochs)
+        last = min(epochs, phase.first + phase.epochs)
+        checkpoints = _in_phase(checkpoints, task, data, phase, last, on_epoch)
+    return list(checkpoints)
+
+
+def _in_phase(
+    checkpoints: Sequence[Checkpoint],
+    task: Task,
+    data: Chunks,
+    phase: Phase,
+    last: int,
+    on_epoch: Callable[[int], None],
+) -> list[Checkpoint]:
+    """Trainings taken on within a phase."""
+    began = time.monotonic()
+    recipe = checkpoints[0].recipe
+    graphs, members = zip(*(_member(one, task, data, phase) for one in checkpoints), strict=True)
+    if any(graph != graphs[0] for graph in graphs):
+        raise ValueError("networks of one population must share everything that is static")
+    population = _stacked(members)
+    losses: list[NDArray[np.float32]] = []
+    for epoch in range(checkpoints[0].epochs + 1, last + 1):
+        stateful = task.training == "stream"
+        population, loss = train_epoch(graphs[0], recipe.batch_size, stateful, population, data)
+        losses.append(np.asarray(loss))
+        if not np.isfinite(losses[-1]).all():
+            raise TrainingError(
+                f"the loss is not finite after epoch {epoch}; use a smaller recipe.learning_rate "
+                f"than {recipe.learning_rate}"
+            )
+        if population.admm is not None:
+            words = admm.words_of(population.params, population.admm.targets)
+            step = jax.vmap(partial(admm.update, growth=recipe.admm_growth))
+            population = population._replace(admm=step(population.admm, words))
+        on_epoch(epoch)
+    seconds = (time.monotonic() - began) / len(checkpoints)
+    return [
+        replace(
+            one,
+            losses=one.losses + tuple(float(loss[index]) for loss in losses),
+            seconds=one.seconds + seconds,
+            member=jax.tree.map(lambda leaf, index=index: leaf[index], population),
+        )
+        for index, one in enumerate(checkpoints)
+    ]
+
+
+def _member(checkpoint: Checkpoint, task: Task, data: Chunks, phase: Phase) -> tuple[Any, Member]:
+    """The static graph and the state with which an epoch of a phase begins."""
+    network, recipe, seed = checkpoint.network, checkpoint.recipe, checkpoint.seed
+    trained = network if phase.kind == "final" else dense_parent(network)
+    model = build(trained, task, seed)
+    graph, params, traced = split(model)
+    if checkpoint.epochs > phase.first:
+        assert checkpoint.member is not None
+        return graph, checkpoint.member
+    targets = None
+    if phase.kind == "admm" or (phase.kind == "final" and phase.number):
+        targets = admm.targets_of(build(network, task, seed))
+    if checkpoint.member is not None:
+        params = _filled(params, flat(checkpoint.member.params))
+    elif checkpoint.parent is not None:
+        params = _filled(params, checkpoint.parent)
+    if phase.kind == "final" and targets is not None:
+        params = _projected(params, targets)
+    key = jax.random.key(seed)
+    factor = recipe.later_rate if phase.number else 1.0
+    settings = Settings(
+        learning_rate=jnp.float32(factor * recipe.peak_learning_rate(network.hidden)),
+        n_steps=jnp.float32(phase.epochs * max(1, len(data.mask) // recipe.batch_size)),
+        warmup=jnp.float32(recipe.warmup),
+        max_gradient_norm=jnp.float32(recipe.max_gradient_norm),
+        state_sparsity=jnp.float32(trained.state_sparsity),
+    )
+    state = None
+    if phase.kind == "admm":
+        assert targets is not None
+        state = admm.begin(targets, admm.words_of(params, targets), recipe.admm_rho)
+    return graph, Member(
+        params=params,
+        traced=traced,
+        optimizer=ADAM.init(params),
+        key=jax.random.fold_in(key, phase.number) if phase.number else key,
+        step=jnp.int32(0),
+        settings=settings,
+        pressure=first_pressure(trained.layers, trained.state_sparsity),
+        admm=state,
+    )
+
+
 def train(
     networks: Sequence[Network],
     recipe: Recipe,
@@ -99,7 +301,7 @@ def train(
     seeds: Sequence[int],
     on_epoch: Callable[[int], None] = lambda _: None,
 ) -> list[Trained]:
-    """Train networks of one compile key side by side.
+    """Train networks of one compile key side by side, from the first epoch to the last.
 
     Args:
         networks: equal in all that is static (cell, layers, hidden, activation segments).
@@ -112,136 +314,21 @@ def train(
         TrainingError: if a loss is not finite.
         ValueError: if the networks do not share a compile key.
     """
-    began = time.monotonic()
-    data = training_chunks(task, recipe.sequence_length, recipe.batch_size)
-    models = [build(network, task, seed) for network, seed in zip(networks, seeds, strict=True)]
-    if any(split(model)[0] != split(models[0])[0] for model in models):
-        raise ValueError("networks of one population must share everything that is static")
-    run = _Run(networks, recipe, task, seeds, data, on_epoch)
-    if recipe.dense_epochs + recipe.admm_epochs:
-        dense = [build(dense_parent(network), task, seed) for network, seed in zip(networks, seeds, strict=True)]
-        params = run.phase(dense, recipe.dense_epochs) if recipe.dense_epochs else run.stacked(dense)
-        targets = _stacked([admm.targets_of(model) for model in models])
-        if recipe.admm_epochs:
-            params = run.phase(dense, recipe.admm_epochs, params, targets)
-        params = _projected(params, targets)
-        params = run.phase(models, recipe.epochs, params)
-    else:
-        params = run.phase(models, recipe.epochs)
-    params = run.calibrated(models, params)
-    seconds = (time.monotonic() - began) / len(networks)
-    return [
-        Trained(
-            network=network,
-            seed=seed,
-            weights=flat(jax.tree.map(lambda leaf, index=index: leaf[index], params)),
-            losses=tuple(float(loss[index]) for loss in run.losses),
-            seconds=seconds,
-        )
-        for index, (network, seed) in enumerate(zip(networks, seeds, strict=True))
-    ]
+    started = [begin(network, recipe, seed) for network, seed in zip(networks, seeds, strict=True)]
+    return [trained(one, task) for one in advance(started, task, recipe.total_epochs, on_epoch)]
 
 
-def dense_parent(network: Network) -> Network:
-    """The same network with dense kernels; tensor kernels stay as they are, in all phases."""
-    names = ("input_kernel", "recurrent_kernel", "projection_kernel")
-    kernels: dict[str, Kernel] = {name: getattr(network, name) for name in names}
-    return network.model_copy(
-        update={
-            name: kernel.model_copy(update={"structure": Dense()})
-            for name, kernel in kernels.items()
-            if isinstance(kernel.structure, Structure)
-        }
-    )
-
-
-class _Run:
-    """The phases of one training, of a population side by side."""
-
-    def __init__(
-        self,
-        networks: Sequence[Network],
-        recipe: Recipe,
-        task: Task,
-        seeds: Sequence[int],
-        data: Chunks,
-        on_epoch: Callable[[int], None],
-    ) -> None:
-        self.networks, self.recipe, self.seeds, self.data, self.on_epoch = networks, recipe, seeds, data, on_epoch
-        self.stateful = task.training == "stream"
-        self.losses: list[NDArray[np.float32]] = []
-        self.n_phases = 0
-
-    def stacked(self, models: Sequence[RecurrentNetwork]) -> Any:
-        """Parameters of models, with a leading axis of members."""
-        return _stacked([split(model)[1] for model in models])
-
-    def phase(
-        self,
-        models: Sequence[RecurrentNetwork],
-        n_epochs: int,
-        params: Any = None,
-        targets: dict[str, admm.Target] | None = None,
-    ) -> Any:
-        """Parameters after so many epochs, from the models' own or given ones; with targets, by ADMM.
-
-        Raises:
-            TrainingError: if a loss is not finite.
-        """
-        graph, recipe = split(models[0])[0], self.recipe
-        params = self.stacked(models) if params is None else params
-        members = []
-        for index, (model, network) in enumerate(zip(models, self.networks, strict=True)):
-            mine, traced = jax.tree.map(lambda leaf, index=index: leaf[index], params), split(model)[2]
-            key = jax.random.fold_in(jax.random.key(self.seeds[index]), self.n_phases)
-            if self.n_phases == 0:
-                key = jax.random.key(self.seeds[index])
-            settings = self._settings(network, n_epochs)
-            pressure = first_pressure(network.layers, network.state_sparsity)
-            members.append(Member(mine, traced, ADAM.init(mine), key, jnp.int32(0), settings, pressure))
-        population = _stacked(members)
-        if targets is not None:
-            words = admm.words_of(params, targets)
-            state = jax.vmap(partial(admm.begin, rho=recipe.admm_rho))(targets, words)
-            population = population._replace(admm=jax.tree.map(jnp.copy, state))  # an epoch takes its memory
-        for _ in range(n_epochs):
-            population, loss = train_epoch(graph, recipe.batch_size, self.stateful, population, self.data)
-            self.losses.append(np.asarray(loss))
-            if not np.isfinite(self.losses[-1]).all():
-                raise TrainingError(
-                    f"the loss is not finite after epoch {len(self.losses)}; use a smaller recipe.learning_rate "
-                    f"than {recipe.learning_rate}"
-                )
-            if population.admm is not None:
-                words = admm.words_of(population.params, population.admm.targets)
-                step = jax.vmap(partial(admm.update, growth=recipe.admm_growth))
-                population = population._replace(admm=step(population.admm, words))
-            self.on_epoch(len(self.losses))
-        self.n_phases += 1
-        return population.params
-
-    def _settings(self, network: Network, n_epochs: int) -> Settings:
-        recipe = self.recipe
-        factor = recipe.later_rate if self.n_phases else 1.0
-        return Settings(
-            learning_rate=jnp.float32(factor * recipe.peak_learning_rate(network.hidden)),
-            n_steps=jnp.float32(n_epochs * max(1, len(self.data.mask) // recipe.batch_size)),
-            warmup=jnp.float32(recipe.warmup),
-            max_gradient_norm=jnp.float32(recipe.max_gradient_norm),
-            state_sparsity=jnp.float32(network.state_sparsity),
-        )
-
-    def calibrated(self, models: Sequence[RecurrentNetwork], params: Any) -> Any:
-        """Parameters with the constants of batch normalisation, measured on training data."""
-        if self.networks[0].batch_norm.kind == "none":
-            return params
-        one_by_one = []
-        for index, model in enumerate(models):
-            graph, _, traced = split(model)
-            mine = jax.tree.map(lambda leaf, index=index: leaf[index], params)
-            key = jax.random.key(self.seeds[index])
-            one_by_one.append(calibrate(graph, self.recipe.batch_size, self.stateful, mine, traced, self.data, key))
-        return _stacked(one_by_one)
+def trained(checkpoint: Checkpoint, task: Task) -> Trained:
+    """The network as it is at a checkpoint of its last phase, constants of batch normalisation measured."""
+    network, recipe, seed = checkpoint.network, checkpoint.recipe, checkpoint.seed
+    assert checkpoint.member is not None
+    params = checkpoint.member.params
+    if network.batch_norm.kind != "none":
+        data = training_chunks(task, recipe.sequence_length, recipe.batch_size)
+        graph, _, traced = split(build(network, task, seed))
+        stateful = task.training == "stream"
+        params = calibrate(graph, recipe.batch_size, stateful, params, traced, data, jax.random.key(seed))
+    return Trained(network, seed, flat(params), checkpoint.losses, checkpoint.seconds)
 
 
 def _stacked(trees: Sequence[Any]) -> Any:
@@ -252,16 +339,20 @@ def _stacked(trees: Sequence[Any]) -> Any:
 def _projected(params: Any, targets: dict[str, admm.Target]) -> Any:
     """Dense parameters with the words of every kernel projected onto its structure."""
     words = admm.words_of(params, targets)
-    compact = {f"{name}.words": jax.vmap(admm.compact)(targets[name], words[name]) for name in words}
+    compact = {f"{name}.words": admm.compact(targets[name], words[name]) for name in words}
     return jax.tree_util.tree_map_with_path(lambda path, leaf: compact.get(dotted(path), leaf), params)
+
+
+def _filled(params: Any, weights: Weights) -> Any:
+    """Parameters with given values, by dotted name."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(weights[dotted(path)]), params)
 
 
 def restore(network: Network, task: Task, seed: int, weights: Weights) -> RecurrentNetwork:
     """The model with given weights; `seed` draws its random structure again."""
     model = build(network, task, seed)
     _, params, _ = split(model)
-    values = [jnp.asarray(weights[dotted(path)]) for path, _ in jax.tree.leaves_with_path(params)]
-    nnx.update(model, jax.tree.unflatten(jax.tree.structure(params), values))
+    nnx.update(model, _filled(params, weights))
     return model
 
 
