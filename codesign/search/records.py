@@ -1,16 +1,18 @@
 """What a study knows, in tables of our own beside Optuna's in the same database.
 
-Optuna proposes; these tables remember: trials with their designs and costs, trainings by network and
-seed, and what the study is (space, fingerprint, environment, reference point). Every write is one
-transaction, so that a process may die at any moment. Reading them needs neither Optuna nor jax.
+Optuna proposes; these tables remember: trials with their designs and costs, trainings by network and seed with
+their rungs, who works on what, and what the study is. Every write is one transaction, so that a process may die
+at any moment. Reading them needs neither Optuna nor jax. A database may hold many studies.
 """
 
 import json
 import os
 import shutil
+import stat
 import tempfile
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,41 +20,70 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from codesign.errors import StudyError
+from codesign.errors import InputError, StudyError
 
-BUSY_TIMEOUT_S = 60  # another process (a viewer, say) may hold the database for a moment
+BUSY_TIMEOUT_S = 60
+"""How long another process may hold an SQLite database."""
+
+CREATE_TRIES = 5
+"""Processes that create a study at the same moment stumble over each other's tables; the next try finds them."""
 
 _METADATA = sql.MetaData()
-_STUDY = sql.Table(
-    "codesign_study",
-    _METADATA,
-    sql.Column("key", sql.String(64), primary_key=True),
-    sql.Column("value", sql.JSON, nullable=False),
-)
-_TRIALS = sql.Table(
+
+
+def _table(name: str, *columns: sql.Column[Any]) -> sql.Table:
+    return sql.Table(name, _METADATA, sql.Column("study", sql.String(120), primary_key=True), *columns)
+
+
+def _key(name: str, length: int) -> sql.Column[Any]:
+    return sql.Column(name, sql.String(length), primary_key=True)
+
+
+_NULL_JSON = sql.JSON(none_as_null=True)
+_STUDY = _table("codesign_study", _key("key", 64), sql.Column("value", sql.JSON, nullable=False))
+_TRIALS = _table(
     "codesign_trials",
-    _METADATA,
     sql.Column("number", sql.Integer, primary_key=True, autoincrement=False),
     sql.Column("state", sql.String(16), nullable=False),
     sql.Column("design", sql.JSON, nullable=False),
     sql.Column("recipe", sql.JSON, nullable=False),
-    sql.Column("network_key", sql.String(16), nullable=False),
+    sql.Column("network_key", sql.String(32), nullable=False),
+    sql.Column("seed", sql.Integer, nullable=False),
     sql.Column("reasons", sql.JSON, nullable=False),
     sql.Column("cost", sql.JSON, nullable=False),
 )
-_TRAININGS = sql.Table(
+_TRAININGS = _table(
     "codesign_trainings",
-    _METADATA,
-    sql.Column("network_key", sql.String(16), primary_key=True),
+    _key("network_key", 32),
     sql.Column("seed", sql.Integer, primary_key=True, autoincrement=False),
-    sql.Column("metrics", sql.JSON, nullable=False),
-    sql.Column("activity", sql.JSON, nullable=False),
+    sql.Column("epochs", sql.Integer, nullable=False),
+    sql.Column("steps", sql.Integer, nullable=False),
+    sql.Column("rungs", sql.JSON, nullable=False),
     sql.Column("losses", sql.JSON, nullable=False),
     sql.Column("seconds", sql.Float, nullable=False),
-    sql.Column("test_metrics", sql.JSON, nullable=True),
+    sql.Column("checkpoint", sql.String(120), nullable=True),
+    sql.Column("weights", sql.String(120), nullable=True),
+    sql.Column("metrics", _NULL_JSON, nullable=True),
+    sql.Column("activity", _NULL_JSON, nullable=True),
+    sql.Column("test_metrics", _NULL_JSON, nullable=True),
+)
+_LEASES = _table(
+    "codesign_leases",
+    _key("item", 80),
+    sql.Column("owner", sql.String(160), nullable=False),
+    sql.Column("beat", sql.Integer, nullable=False),
+    sql.Column("deaths", sql.Integer, nullable=False),
+)
+_EVENTS = _table(
+    "codesign_events",
+    sql.Column("number", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("steps", sql.Integer, nullable=False),
+    sql.Column("seconds", sql.Float, nullable=False),
+    sql.Column("hypervolume", sql.Float, nullable=False),
 )
 
-PROPOSED, REFUSED, TRAINED, FAILED = "proposed", "refused", "trained", "failed"
+PROPOSED, REFUSED, STOPPED, TRAINED, FAILED = "proposed", "refused", "stopped", "trained", "failed"
+STATES = (PROPOSED, REFUSED, STOPPED, TRAINED, FAILED)
 
 
 @dataclass(frozen=True)
@@ -61,10 +92,11 @@ class TrialRecord:
 
     Attributes:
         number: Optuna's.
-        state: proposed (being trained), refused (cannot run or breaks a limit), trained, failed.
+        state: proposed (being trained), refused (cannot run or breaks a limit), stopped (at a rung), trained, failed.
         design, recipe: plain data of the records of those names.
         network_key: what its training depends on; trials that share it share the training.
-        reasons: why it was refused or failed, a sentence each.
+        seed: of the training that it was told of.
+        reasons: why it was refused, stopped or failed, a sentence each.
         cost: figures of one step; of the worst case until it is trained.
     """
 
@@ -73,96 +105,343 @@ class TrialRecord:
     design: dict[str, Any]
     recipe: dict[str, Any]
     network_key: str
+    seed: int
     reasons: list[str]
     cost: dict[str, float | int | None]
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """One network trained with one seed; `test_metrics` stays None until the front is confirmed."""
+    """One network trained with one seed, perhaps not to the end.
+
+    Attributes:
+        network_key, seed: what was trained.
+        epochs: done, those of a shared parent included.
+        steps: of the optimizer, those of a shared parent not included: they stand in its own record.
+        rungs: epochs and validation error of every rung reached, in order.
+        losses: training means per epoch, in nats.
+        seconds: spent on training, the parent's not included.
+        checkpoint: names the stored state to go on from; None before the first and after the end.
+        weights: names the stored weights; None until the end.
+        metrics, activity: of the validation data; None until the end.
+        test_metrics: None until the front is confirmed.
+    """
 
     network_key: str
     seed: int
-    metrics: dict[str, float]
-    activity: list[dict[str, dict[str, list[float]]]]
-    losses: list[float]
+    epochs: int = 0
+    steps: int = 0
+    rungs: tuple[tuple[int, float], ...] = ()
+    losses: tuple[float, ...] = ()
+    seconds: float = 0.0
+    checkpoint: str | None = None
+    weights: str | None = None
+    metrics: dict[str, float] | None = None
+    activity: list[dict[str, dict[str, list[float]]]] | None = None
+    test_metrics: dict[str, float] | None = None
+
+    @property
+    def error(self) -> float:
+        """Validation error of a finished training."""
+        assert self.metrics is not None
+        return self.metrics["error"]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who works on something.
+
+    Attributes:
+        item: a trial or a training, by name.
+        owner: host, process and a number drawn when it started.
+        beat: rises as long as the owner lives.
+        deaths: owners that died over it.
+    """
+
+    item: str
+    owner: str
+    beat: int
+    deaths: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """Where a study stood when a trial was finished.
+
+    Attributes:
+        number: counts finished trials, from 0.
+        steps, seconds: spent on all trainings until then.
+        hypervolume: share of the box that the front dominates.
+    """
+
+    number: int
+    steps: int
     seconds: float
-    test_metrics: dict[str, float] | None
+    hypervolume: float
+
+
+class LeaseLost(Exception):
+    """Somebody else has taken over what this process works on; its result is not written."""
+
+
+class Storage:
+    """Where the tables of a study are: SQLite in its folder, or a server.
+
+    Args:
+        folder: of results.
+        url: of SQLAlchemy; None for what storage.json in the folder says, or else the folder's study.db.
+
+    Raises:
+        InputError: if the URL is none.
+    """
+
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        self.folder = folder
+        self.file = folder / "storage.json"
+        known = json.loads(self.file.read_text()) if self.file.exists() else {}
+        self.url = url or known.get("storage") or f"sqlite:///{folder / 'study.db'}"
+        try:
+            self.parts = sql.engine.make_url(self.url)
+        except sql.exc.ArgumentError:
+            raise InputError(
+                f"--storage: must be a URL such as postgresql+psycopg://user@host/database, got {self.url!r}"
+            ) from None
+        self.path = folder / "study.db" if self.url.startswith("sqlite:///") else None
+
+    @property
+    def label(self) -> str:
+        """The address without its password, for messages."""
+        return str(self.path) if self.path is not None else self.parts.render_as_string(hide_password=True)
+
+    def remember(self, artifacts: str | None) -> None:
+        """Note addresses outside the folder, readable by the user alone: a URL may hold a password."""
+        if self.path is not None and artifacts is None:
+            return
+        content = {"storage": None if self.path is not None else self.url, "artifacts": artifacts}
+        self.file.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+        self.file.write_text(json.dumps(content, indent=1) + "\n")
+
+    def engine_options(self) -> dict[str, Any]:
+        """For SQLAlchemy, here and in Optuna; a connection that a restarted server has dropped is made again."""
+        if self.path is not None:
+            return {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+        return {"pool_pre_ping": True}
 
 
 class Records:
-    """The tables of one study folder.
+    """The tables of one study.
 
     Args:
-        folder: results folder; the database is its study.db.
+        folder: of results.
         create: make the tables if they are missing.
+        url: of the database, if it is not what the folder says.
+        study: its name in the database; None where the database holds just one.
 
     Raises:
         StudyError: if there is no study, or its database cannot be used.
     """
 
-    def __init__(self, folder: Path, create: bool = False) -> None:
-        self.path = folder / "study.db"
-        if not create and not self.path.exists():
-            raise StudyError(f"{folder}: holds no study (no study.db); name the folder that a search wrote")
-        if not create and not os.access(folder, os.W_OK):
-            self.path = self._copy()
-        self.engine = sql.create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT_S})
-        with self._guard(), self.engine.begin() as connection:
+    def __init__(self, folder: Path, create: bool = False, url: str | None = None, study: str | None = None) -> None:
+        self.storage = Storage(folder, url)
+        self.path = self.storage.path
+        self.label = self.storage.label
+        self.url = self.storage.url
+        if self.path is not None and not create:
+            if not self.path.exists():
+                raise StudyError(f"{folder}: holds no study (no study.db); name the folder that a search wrote")
+            if not os.access(folder, os.W_OK):
+                self.url = f"sqlite:///{self._copy(self.path)}"
+        try:
+            self.engine = sql.create_engine(self.url, **self.storage.engine_options())
+        except ImportError as error:
+            raise StudyError(
+                f"{self.label}: needs a driver that is not installed ({error.name}); pip install 'codesign[servers]'"
+            ) from None
+        for attempt in range(CREATE_TRIES):
+            try:
+                self._open(create)
+                break
+            except (sql.exc.OperationalError, sql.exc.ProgrammingError, sql.exc.IntegrityError) as error:
+                if not create or "exist" not in str(error) or attempt == CREATE_TRIES - 1:
+                    raise self.fault(error) from error
+                time.sleep(0.2)
+            except sql.exc.DatabaseError as error:
+                raise self.fault(error) from error
+        self.study = study or self._only_study()
+
+    def _open(self, create: bool) -> None:
+        with self.engine.begin() as connection:
             if create:
-                connection.execute(sql.text("PRAGMA journal_mode=WAL"))
+                if self.path is not None:
+                    connection.execute(sql.text("PRAGMA journal_mode=WAL"))
                 _METADATA.create_all(connection)
             elif not sql.inspect(connection).has_table(_STUDY.name):
-                raise StudyError(f"{self.path}: is not a study of codesign; name the folder that a search wrote")
+                raise StudyError(f"{self.label}: is not a study of codesign; name the folder that a search wrote")
 
-    @property
-    def url(self) -> str:
-        """Address of the database for SQLAlchemy and Optuna."""
-        return f"sqlite:///{self.path}"
+    def _only_study(self) -> str:
+        with self._guard(), self.engine.connect() as connection:
+            names = list(connection.scalars(sql.select(_STUDY.c.study).distinct().order_by(_STUDY.c.study)))
+        if len(names) == 1:
+            return str(names[0])
+        if not names:
+            raise StudyError(f"{self.label}: holds no study yet; run the search first")
+        raise StudyError(f"{self.label}: holds several studies, name one of {', '.join(names)} with --study")
 
-    def _copy(self) -> Path:
+    def _copy(self, path: Path) -> Path:
         """A copy to read from: SQLite needs to write beside a database in WAL mode, even to read it."""
         folder = tempfile.mkdtemp(prefix="codesign-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        for file in self.path.parent.glob("study.db*"):
+        for file in path.parent.glob("study.db*"):
             shutil.copy(file, folder)
-        return Path(folder) / self.path.name
+        return Path(folder) / path.name
 
     def get(self, key: str) -> Any:
         """A fact about the study, or None."""
+        query = sql.select(_STUDY.c.value).where(_STUDY.c.study == self.study, _STUDY.c.key == key)
         with self._guard(), self.engine.connect() as connection:
-            return connection.scalar(sql.select(_STUDY.c.value).where(_STUDY.c.key == key))
+            return connection.scalar(query)
 
     def set(self, key: str, value: Any) -> None:
         """Remember a fact about the study."""
-        self._replace(_STUDY, {"key": key, "value": value})
+        with self._write() as connection:
+            self._put(connection, _STUDY, {"key": key, "value": value})
+
+    def settle(self, key: str, value: Any) -> Any:
+        """A fact that the first process to know it decides for all: what holds now."""
+        with self._guard():
+            try:
+                with self.engine.begin() as connection:
+                    connection.execute(sql.insert(_STUDY).values(study=self.study, key=key, value=value))
+            except sql.exc.IntegrityError:
+                pass
+        return self.get(key)
 
     def trials(self) -> list[TrialRecord]:
         """All trials by number."""
-        return [TrialRecord(**row) for row in self._rows(sql.select(_TRIALS).order_by(_TRIALS.c.number))]
+        return [TrialRecord(**row) for row in self._rows(_TRIALS, _TRIALS.c.number)]
 
-    def put_trial(self, record: TrialRecord) -> None:
-        """Write a trial, over what was known of it."""
-        self._replace(_TRIALS, vars(record))
+    def put_trial(self, record: TrialRecord, owner: str | None = None) -> None:
+        """Write a trial, over what was known of it.
+
+        Args:
+            owner: who must hold the trial's lease.
+
+        Raises:
+            LeaseLost: if the lease belongs to somebody else by now.
+        """
+        with self._write() as connection:
+            self._require(connection, trial_item(record.number), owner)
+            self._put(connection, _TRIALS, vars(record))
+
+    def count_trials(self) -> dict[str, int]:
+        """Trials by state."""
+        query = sql.select(_TRIALS.c.state, sql.func.count()).where(_TRIALS.c.study == self.study)
+        with self._guard(), self.engine.connect() as connection:
+            found = {str(state): int(n) for state, n in connection.execute(query.group_by(_TRIALS.c.state))}
+        return {state: found.get(state, 0) for state in STATES}
 
     def trainings(self) -> dict[tuple[str, int], TrainingRecord]:
         """All trainings by network key and seed."""
-        rows = self._rows(sql.select(_TRAININGS))
-        return {(row["network_key"], row["seed"]): TrainingRecord(**row) for row in rows}
+        found = [_training(row) for row in self._rows(_TRAININGS, _TRAININGS.c.network_key)]
+        return {(record.network_key, record.seed): record for record in found}
 
-    def put_training(self, record: TrainingRecord) -> None:
-        """Write a training, over what was known of it."""
-        self._replace(_TRAININGS, vars(record))
+    def training(self, network_key: str, seed: int) -> TrainingRecord | None:
+        """One training, or None before it began."""
+        rows = self._rows(
+            _TRAININGS, _TRAININGS.c.seed, _TRAININGS.c.network_key == network_key, _TRAININGS.c.seed == seed
+        )
+        return _training(rows[0]) if rows else None
 
-    def _rows(self, query: sql.Select[Any]) -> list[dict[str, Any]]:
+    def put_training(self, record: TrainingRecord, owner: str | None = None) -> None:
+        """Write a training, over what was known of it; `owner` must hold its lease.
+
+        Raises:
+            LeaseLost: if the lease belongs to somebody else by now.
+        """
+        with self._write() as connection:
+            self._require(connection, training_item(record.network_key, record.seed), owner)
+            self._put(connection, _TRAININGS, vars(record))
+
+    def spent(self) -> tuple[int, float]:
+        """Optimizer steps and seconds of all trainings."""
+        columns = (sql.func.sum(_TRAININGS.c.steps), sql.func.sum(_TRAININGS.c.seconds))
+        with self._guard(), self.engine.connect() as connection:
+            steps, seconds = connection.execute(sql.select(*columns).where(_TRAININGS.c.study == self.study)).one()
+        return int(steps or 0), float(seconds or 0.0)
+
+    def events(self) -> list[Event]:
+        """What was gained, in the order of the trials' ends."""
+        return [Event(**row) for row in self._rows(_EVENTS, _EVENTS.c.number)]
+
+    def add_event(self, hypervolume: float) -> None:
+        """Note where the study stands now."""
+        steps, seconds = self.spent()
+        count = sql.select(sql.func.count()).select_from(_EVENTS).where(_EVENTS.c.study == self.study)
+        with self._write() as connection:
+            number = connection.scalar(count)
+            row = {"number": number, "steps": steps, "seconds": seconds, "hypervolume": hypervolume}
+            self._put(connection, _EVENTS, row)
+
+    def leases(self) -> dict[str, Lease]:
+        """Every lease by item."""
+        return {row["item"]: Lease(**row) for row in self._rows(_LEASES, _LEASES.c.item)}
+
+    def claim(self, item: str, owner: str, dead: Lease | None = None) -> bool:
+        """Take a lease: a free one, or that of an owner who is dead, if nobody was faster."""
+        here = (_LEASES.c.study == self.study, _LEASES.c.item == item)
+        with self._guard():
+            try:
+                with self.engine.begin() as connection:
+                    if dead is None:
+                        row = {"study": self.study, "item": item, "owner": owner, "beat": 0, "deaths": 0}
+                        connection.execute(sql.insert(_LEASES).values(row))
+                        return True
+                    seen = (_LEASES.c.owner == dead.owner, _LEASES.c.beat == dead.beat)
+                    change = {"owner": owner, "beat": 0, "deaths": dead.deaths + 1}
+                    return connection.execute(sql.update(_LEASES).where(*here, *seen).values(change)).rowcount == 1
+            except sql.exc.IntegrityError:
+                return False
+
+    def beat(self, owner: str) -> None:
+        """Show that an owner lives, on all it holds."""
+        with self._write() as connection:
+            mine = (_LEASES.c.study == self.study, _LEASES.c.owner == owner)
+            connection.execute(sql.update(_LEASES).where(*mine).values(beat=_LEASES.c.beat + 1))
+
+    def release(self, item: str, owner: str) -> None:
+        """Give a lease back, if it is still the owner's."""
+        with self._write() as connection:
+            here = (_LEASES.c.study == self.study, _LEASES.c.item == item, _LEASES.c.owner == owner)
+            connection.execute(sql.delete(_LEASES).where(*here))
+
+    def _require(self, connection: sql.Connection, item: str, owner: str | None) -> None:
+        if owner is None:
+            return
+        query = sql.select(_LEASES.c.owner).where(_LEASES.c.study == self.study, _LEASES.c.item == item)
+        if connection.scalar(query.with_for_update()) != owner:
+            raise LeaseLost(item)
+
+    def _rows(self, table: sql.Table, order: Any, *where: Any) -> list[dict[str, Any]]:
+        columns = [column for column in table.c if column.name != "study"]
+        query = sql.select(*columns).where(table.c.study == self.study, *where).order_by(order)
         with self._guard(), self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def _replace(self, table: sql.Table, row: dict[str, Any]) -> None:
-        key = sql.and_(*(column == row[column.name] for column in table.primary_key))
+    def _put(self, connection: sql.Connection, table: sql.Table, row: Mapping[str, Any]) -> None:
+        full = {"study": self.study, **row}
+        here = sql.and_(*(column == full[column.name] for column in table.primary_key))
+        if not connection.execute(sql.select(table.c.study).where(here)).first():
+            connection.execute(sql.insert(table).values(full))
+        else:
+            connection.execute(sql.update(table).where(here).values(row))
+
+    @contextmanager
+    def _write(self) -> Iterator[sql.Connection]:
+        """A transaction that has the right to write from its start, so that what it reads stays true."""
         with self._guard(), self.engine.begin() as connection:
-            connection.execute(sql.delete(table).where(key))
-            connection.execute(sql.insert(table).values(row))
+            if self.path is not None:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -170,10 +449,26 @@ class Records:
         try:
             yield
         except (sql.exc.DatabaseError, json.JSONDecodeError) as error:
-            raise database_fault(self.path, error) from error
+            raise self.fault(error) from error
+
+    def fault(self, error: Exception) -> StudyError:
+        """The line for a database that cannot be used."""
+        cause = str(getattr(error, "orig", error)).splitlines()[0]
+        return StudyError(
+            f"{self.label}: {cause}; what was written before is kept, run the same command again once it is mended"
+        )
 
 
-def database_fault(path: Path, error: Exception) -> StudyError:
-    """The line for a database that cannot be used."""
-    cause = str(getattr(error, "orig", error)).splitlines()[0]
-    return StudyError(f"{path}: {cause}; what was written before is kept, run the same command again once it is mended")
+def trial_item(number: int) -> str:
+    """A trial's name among leases."""
+    return f"trial {number}"
+
+
+def training_item(network_key: str, seed: int) -> str:
+    """A training's name among leases."""
+    return f"training {network_key} {seed}"
+
+
+def _training(row: dict[str, Any]) -> TrainingRecord:
+    rungs = tuple((int(epochs), float(error)) for epochs, error in row.pop("rungs"))
+    return TrainingRecord(rungs=rungs, losses=tuple(row.pop("losses")), **row)

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from codesign.compression import Structure
+from codesign.compression import Dense, Structure
 from codesign.design import ACTIVITY_BATCHES, ACTIVITY_BLOCKS, Activity, Exact, Float, Kernel, Network, Recipe
 from codesign.errors import TrainingError
 from codesign.models import RecurrentNetwork
@@ -118,6 +118,10 @@ class Checkpoint:
         return len(self.losses)
 
 
+OnEpoch = Callable[[int, Callable[[], list[Checkpoint]]], None]
+"""Told how many epochs are done, and what makes checkpoints of the trainings as they are now."""
+
+
 def begin(
     network: Network, recipe: Recipe, seed: int, parent: tuple[Weights, tuple[float, ...]] | None = None
 ) -> Checkpoint:
@@ -146,16 +150,13 @@ def dense_parent(network: Network) -> Network:
     Networks of one shape share it. Tensor kernels stay what they are: their words are no dense kernel's.
     """
     names = ("input_kernel", "recurrent_kernel", "projection_kernel")
-    kernels: dict[str, Kernel] = {name: getattr(network, name) for name in names}
-    matrix = {
-        name: Kernel(weights=Float()) for name, kernel in kernels.items() if isinstance(kernel.structure, Structure)
-    }
-    tensor = {
-        name: kernel.model_copy(update={"weights": Float()}) for name, kernel in kernels.items() if name not in matrix
-    }
+    kernels: dict[str, Any] = {}
+    for name in names:
+        structure = getattr(network, name).structure
+        kernels[name] = Kernel(structure=Dense() if isinstance(structure, Structure) else structure, weights=Float())
     numbers = dict.fromkeys(("head_weights", "embedding_weights", "activations"), Float())
     rest = {"activation_function": Exact(), "state_threshold": 0.0, "state_sparsity": 0.0}
-    return network.model_copy(update={**matrix, **tensor, **numbers, **rest})
+    return network.model_copy(update={**kernels, **numbers, **rest})
 
 
 class Phase(NamedTuple):
@@ -185,7 +186,7 @@ def phases(recipe: Recipe) -> list[Phase]:
 
 
 def advance(
-    checkpoints: Sequence[Checkpoint], task: Task, epochs: int, on_epoch: Callable[[int], None] = lambda _: None
+    checkpoints: Sequence[Checkpoint], task: Task, epochs: int, on_epoch: OnEpoch = lambda epochs, now: None
 ) -> list[Checkpoint]:
     """Trainings of one compile key, taken on side by side until so many epochs are done.
 
@@ -194,7 +195,7 @@ def advance(
             activation segments).
         task: what they learn.
         epochs: to be done in the end, those done before included.
-        on_epoch: called with the number of epochs done.
+        on_epoch: called with the number of epochs done, and what makes checkpoints of them.
 
     Raises:
         TrainingError: if a loss is not finite.
@@ -215,16 +216,29 @@ def _in_phase(
     data: Chunks,
     phase: Phase,
     last: int,
-    on_epoch: Callable[[int], None],
+    on_epoch: OnEpoch,
 ) -> list[Checkpoint]:
     """Trainings taken on within a phase."""
     began = time.monotonic()
     recipe = checkpoints[0].recipe
-    graphs, members = zip(*(_member(one, task, data, phase) for one in checkpoints), strict=True)
+    graphs, members = zip(*(_member(one, task, phase) for one in checkpoints), strict=True)
     if any(graph != graphs[0] for graph in graphs):
         raise ValueError("networks of one population must share everything that is static")
     population = _stacked(members)
     losses: list[NDArray[np.float32]] = []
+
+    def now() -> list[Checkpoint]:
+        seconds = (time.monotonic() - began) / len(checkpoints)
+        return [
+            replace(
+                one,
+                losses=one.losses + tuple(float(loss[index]) for loss in losses),
+                seconds=one.seconds + seconds,
+                member=jax.tree.map(lambda leaf, index=index: leaf[index], population),
+            )
+            for index, one in enumerate(checkpoints)
+        ]
+
     for epoch in range(checkpoints[0].epochs + 1, last + 1):
         stateful = task.training == "stream"
         population, loss = train_epoch(graphs[0], recipe.batch_size, stateful, population, data)
@@ -238,60 +252,65 @@ def _in_phase(
             words = admm.words_of(population.params, population.admm.targets)
             step = jax.vmap(partial(admm.update, growth=recipe.admm_growth))
             population = population._replace(admm=step(population.admm, words))
-        on_epoch(epoch)
-    seconds = (time.monotonic() - began) / len(checkpoints)
-    return [
-        replace(
-            one,
-            losses=one.losses + tuple(float(loss[index]) for loss in losses),
-            seconds=one.seconds + seconds,
-            member=jax.tree.map(lambda leaf, index=index: leaf[index], population),
-        )
-        for index, one in enumerate(checkpoints)
-    ]
+        on_epoch(epoch, now)
+    return now()
 
 
-def _member(checkpoint: Checkpoint, task: Task, data: Chunks, phase: Phase) -> tuple[Any, Member]:
-    """The static graph and the state with which an epoch of a phase begins."""
-    network, recipe, seed = checkpoint.network, checkpoint.recipe, checkpoint.seed
-    trained = network if phase.kind == "final" else dense_parent(network)
-    model = build(trained, task, seed)
-    graph, params, traced = split(model)
-    if checkpoint.epochs > phase.first:
+def _member(checkpoint: Checkpoint, task: Task, phase: Phase) -> tuple[Any, Member]:
+    """The static graph and the state from which the next epoch of a phase goes on."""
+    if checkpoint.epochs == phase.first:
+        member = first_state(checkpoint, task, phase)
+    else:
         assert checkpoint.member is not None
-        return graph, checkpoint.member
-    targets = None
+        member = checkpoint.member
+    return split(build(_trained_in(checkpoint.network, phase), task, checkpoint.seed))[0], member
+
+
+def _trained_in(network: Network, phase: Phase) -> Network:
+    return network if phase.kind == "final" else dense_parent(network)
+
+
+def first_state(checkpoint: Checkpoint, task: Task, phase: Phase) -> Member:
+    """The state with which a phase begins, made from what the phase before it left."""
+    recipe, seed = checkpoint.recipe, checkpoint.seed
+    network = _trained_in(checkpoint.network, phase)
+    _, params, traced = split(build(network, task, seed))
+    targets, state = None, None
     if phase.kind == "admm" or (phase.kind == "final" and phase.number):
-        targets = admm.targets_of(build(network, task, seed))
+        targets = admm.targets_of(build(checkpoint.network, task, seed))
     if checkpoint.member is not None:
         params = _filled(params, flat(checkpoint.member.params))
     elif checkpoint.parent is not None:
         params = _filled(params, checkpoint.parent)
-    if phase.kind == "final" and targets is not None:
+    if targets is not None and phase.kind == "admm":
+        state = admm.begin(targets, admm.words_of(params, targets), recipe.admm_rho)
+    elif targets is not None:
         params = _projected(params, targets)
-    key = jax.random.key(seed)
     factor = recipe.later_rate if phase.number else 1.0
     settings = Settings(
         learning_rate=jnp.float32(factor * recipe.peak_learning_rate(network.hidden)),
-        n_steps=jnp.float32(phase.epochs * max(1, len(data.mask) // recipe.batch_size)),
+        n_steps=jnp.float32(phase.epochs * steps_per_epoch(recipe, task)),
         warmup=jnp.float32(recipe.warmup),
         max_gradient_norm=jnp.float32(recipe.max_gradient_norm),
-        state_sparsity=jnp.float32(trained.state_sparsity),
+        state_sparsity=jnp.float32(network.state_sparsity),
     )
-    state = None
-    if phase.kind == "admm":
-        assert targets is not None
-        state = admm.begin(targets, admm.words_of(params, targets), recipe.admm_rho)
-    return graph, Member(
+    key = jax.random.key(seed)
+    return Member(
         params=params,
         traced=traced,
         optimizer=ADAM.init(params),
         key=jax.random.fold_in(key, phase.number) if phase.number else key,
         step=jnp.int32(0),
         settings=settings,
-        pressure=first_pressure(trained.layers, trained.state_sparsity),
+        pressure=first_pressure(network.layers, network.state_sparsity),
         admm=state,
     )
+
+
+def steps_per_epoch(recipe: Recipe, task: Task) -> int:
+    """Updates of the optimizer in an epoch."""
+    data = training_chunks(task, recipe.sequence_length, recipe.batch_size)
+    return max(1, len(data.mask) // recipe.batch_size)
 
 
 def train(
@@ -315,7 +334,7 @@ def train(
         ValueError: if the networks do not share a compile key.
     """
     started = [begin(network, recipe, seed) for network, seed in zip(networks, seeds, strict=True)]
-    return [trained(one, task) for one in advance(started, task, recipe.total_epochs, on_epoch)]
+    return [trained(one, task) for one in advance(started, task, recipe.total_epochs, lambda done, _: on_epoch(done))]
 
 
 def trained(checkpoint: Checkpoint, task: Task) -> Trained:
