@@ -30,6 +30,10 @@ class Choice:
 
     values: tuple[Scalar, ...]
 
+    def holds(self, value: Scalar) -> bool:
+        """Whether it is one of them."""
+        return value in self.values
+
     def __str__(self) -> str:
         return str(list(self.values))
 
@@ -47,6 +51,13 @@ class Range:
     def whole(self) -> bool:
         """Whether only integers are meant."""
         return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def holds(self, value: Scalar) -> bool:
+        """Whether a sampler could draw it."""
+        if not _is_number(value) or not self.low <= cast(float, value) <= self.high:
+            return False
+        step = self.step or (1 if self.whole else 0)
+        return not step or math.isclose((cast(float, value) - self.low) / step % 1.0, 0.0, abs_tol=1e-9)
 
     def __str__(self) -> str:
         step = f" by {self.step}" if self.step else ""
@@ -272,6 +283,20 @@ def resolve(tree: Tree, pick: Pick, path: str) -> dict[str, Any]:
         else:
             values[name] = node
     return values
+
+
+def options(tree: Tree, path: str) -> Iterator[tuple[str, tuple[Scalar, ...]]]:
+    """Every field of a tree with the values it may take, a kind's name standing for a kind; a range by its ends."""
+    for name, node in tree.items():
+        here = _join(path, name)
+        if isinstance(node, Alternatives):
+            yield here, tuple(node.members)
+            for kind, member in node.members.items():
+                yield from options(member, f"{here}.{kind}")
+        elif isinstance(node, dict):
+            yield from options(node, here)
+        else:
+            yield here, _samples(node)
 
 
 def tree_values(tree: Tree) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from codesign.cli.report import report
 from codesign.cli.search import search
 from codesign.cli.tasks import tasks
 from codesign.cli.validate import validate
+from codesign.cli.worker import worker
 from codesign.errors import CodesignError
 
 
@@ -29,7 +30,20 @@ def app(debug: bool) -> None:
     """Find and deliver compressed recurrent networks for hardware."""
 
 
-for _command in (search, confirm, front, report, export, estimate, validate, data, tasks, methods, accelerators):
+for _command in (
+    search,
+    worker,
+    confirm,
+    front,
+    report,
+    export,
+    estimate,
+    validate,
+    data,
+    tasks,
+    methods,
+    accelerators,
+):
     app.add_command(_command)
 
 

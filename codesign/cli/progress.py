@@ -50,7 +50,13 @@ def _print_line(state: "StudyProgress") -> None:
 
 
 def _facts(state: "StudyProgress") -> str:
+    stopped = f", {state.stopped} stopped early" if state.stopped else ""
     return (
         f"front {state.front_size}, hypervolume {100 * state.hypervolume:.1f} %, "
-        f"{state.refused} refused before training"
+        f"{state.refused} refused before training{stopped}"
     )
+
+
+def warn(line: str) -> None:
+    """A line about what was damaged and is done again."""
+    print(f"codesign: {line}", file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ def export_design(results: Results, row: FrontRow, folder: str | Path) -> Export
     """
     folder = Path(folder)
     trainings = [results.records.trainings()[row.network_key, seed] for seed in row.seeds]
-    best = min(trainings, key=lambda run: (run.metrics["error"], run.seed))
+    best = min(trainings, key=lambda run: (run.error, run.seed))
     weights = results.weights(row.network_key, best.seed)
     model = training.restore(row.design.network, results.task, best.seed, weights)
     metrics: dict[str, Any] = {"validation": best.metrics, "test": best.test_metrics}

@@ -81,6 +81,7 @@ def columns(row: FrontRow, objectives: tuple[str, ...], metric: Metric) -> dict[
         f"val {metric.title}": metric.text(row.error_val, row.error_val_std),
         f"test {metric.title}": metric.text(row.error_test),
         **{name.rsplit("_", 1)[0]: quantity(row.cost[name], COST_FIELDS[name]) for name in costs},
+        "on front": "-" if row.p_front is None else f"{100 * row.p_front:.0f} %",
     }
 
 

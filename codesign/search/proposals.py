@@ -1,45 +1,27 @@
-"""Optuna's part: samplers by name, asking for a point of the space, telling what came of it.
-
-The sampler is made anew for every trial from (seed, trial number), and for every parameter that is
-drawn on its own from these and the parameter's name. What it proposes is therefore a function of what is
-stored, and a resumed study proposes what an uninterrupted one would have, wherever it was stopped.
-"""
+"""Optuna's part: asking for a point of the space, telling what came of it."""
 
 import logging
 import math
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import cast
-from zlib import crc32
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import TrialState
 
 from codesign.design import Design, Recipe
 from codesign.knobs import Choice, Range, Scalar
-from codesign.search.records import Records, database_fault
+from codesign.search.records import CREATE_TRIES, Records
+from codesign.search.samplers import NEEDS_VALUES, Renewed
 from codesign.search.space import SearchSpace
 
-SQL_TIMEOUT_S = 60
 UNFIT = 1.0  # value of a constraint that a design breaks without a measure of how far
+UNFINISHED = "unfinished"
+"""The constraint that a trial breaks which was stopped at a rung; set when it is told."""
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
-
-
-def _tpe(seed: int) -> BaseSampler:
-    return TPESampler(multivariate=True, group=True, seed=seed)
-
-
-def _nsga2(seed: int) -> BaseSampler:
-    return NSGAIISampler(population_size=24, seed=seed)
-
-
-SAMPLERS = {"tpe": _tpe, "nsga2": _nsga2}
-LEARNS_FROM_PRUNED = frozenset({"tpe"})
-"""Samplers that take a refused trial's constraints into account although it has no values; the
-others are told values, which constrained dominance then ignores in favour of the violation."""
 
 
 class Proposals:
@@ -48,44 +30,45 @@ class Proposals:
     def __init__(self, space: SearchSpace, records: Records) -> None:
         self.space = space
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
-            storage = optuna.storages.RDBStorage(
-                records.url, engine_kwargs={"connect_args": {"timeout": SQL_TIMEOUT_S}}
-            )
-            self.study = optuna.create_study(
-                storage=storage,
-                study_name=space.name,
-                directions=["minimize"] * len(space.objectives),
-                load_if_exists=True,
-            )
-            if self.study.metric_names is None:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    names = [name if name == "error" else f"log10 {name}" for name in space.objectives]
-                    self.study.set_metric_names(names)
-        except optuna.exceptions.StorageInternalError as error:
-            raise database_fault(records.path, error) from error
+        for attempt in range(CREATE_TRIES):
+            try:
+                storage = optuna.storages.RDBStorage(records.url, engine_kwargs=records.storage.engine_options())
+                self.study = optuna.create_study(
+                    storage=storage,
+                    study_name=records.study,
+                    directions=["minimize"] * len(space.objectives),
+                    load_if_exists=True,
+                    sampler=Renewed(space.settings.sampler, space.settings.seed, space.starts),
+                )
+                break
+            except Exception as error:  # another process makes the tables: every database says so in its own way
+                if attempt == CREATE_TRIES - 1:
+                    raise records.fault(error) from error
+                time.sleep(0.2)
+        if self.study.metric_names is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                names = [name if name == "error" else f"log10 {name}" for name in space.objectives]
+                self.study.set_metric_names(names)
 
-    def unfinished(self) -> list[optuna.Trial]:
-        """Trials that a process left behind when it died, to be continued under their own numbers."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        trials = []
-        for frozen in running:
-            self._renew_sampler(frozen.number)
-            # What ask() does after creating a trial; Optuna offers no public way to take one up again.
-            trials.append(optuna.trial.Trial(self.study, frozen._trial_id))
-        return trials
+    def running(self) -> list[int]:
+        """Numbers of the trials that Optuna has not been told of."""
+        return [t.number for t in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+
+    def take_up(self, number: int) -> optuna.Trial:
+        """A running trial of this or another process, under its own number."""
+        (frozen,) = [t for t in self.study.get_trials(deepcopy=False) if t.number == number]
+        # What ask() does after creating a trial; Optuna offers no public way to take one up again.
+        return optuna.trial.Trial(self.study, frozen._trial_id)
 
     def ask(self) -> optuna.Trial:
-        """A new trial; its number is the count of those before it."""
-        self._renew_sampler(len(self.study.get_trials(deepcopy=False)))
+        """A new trial."""
         return self.study.ask()
 
     def design(self, trial: optuna.Trial) -> tuple[Design, Recipe]:
         """The point of the space that the trial stands for; asking again gives the same."""
 
         def pick(name: str, node: Choice | Range) -> Scalar:
-            self._renew_sampler(trial.number, name)
             if isinstance(node, Choice):
                 return cast(Scalar, trial.suggest_categorical(name, node.values))
             if node.whole and (node.step is None or float(node.step).is_integer()):
@@ -102,25 +85,36 @@ class Proposals:
             if name not in known:
                 trial.set_constraint(name, value if math.isfinite(value) else UNFIT)
 
-    def tell(self, trial: optuna.Trial, values: Sequence[float]) -> None:
-        """The trial's error and costs, in the order of the objectives."""
-        error, costs = values[0], np.log10(np.maximum(values[1:], 1e-30))
-        self.study.tell(trial.number, [float(error), *(float(cost) for cost in costs)])
+    def tell(self, number: int, values: Sequence[float]) -> None:
+        """A trained trial's error and costs, in the order of the objectives."""
+        self._finish(number, 0.0, self._point(values))
 
-    def refuse(self, trial: optuna.Trial, values: Sequence[float]) -> None:
+    def refuse(self, number: int, values: Sequence[float]) -> None:
         """A design that was not trained because it cannot run; `values` hold the worst error there is."""
-        if self.space.settings.sampler in LEARNS_FROM_PRUNED:
-            self.study.tell(trial.number, state=TrialState.PRUNED)
-        else:
-            self.tell(trial, values)
+        settings = self.space.settings
+        self._finish(number, 0.0, self._point(values) if settings.sampler in NEEDS_VALUES else None)
 
-    def fail(self, trial: optuna.Trial) -> None:
+    def stop(self, number: int, values: Sequence[float]) -> None:
+        """A trial that went no further than a rung; `values` hold its error there."""
+        self._finish(number, UNFIT, self._point(values) if self.space.settings.sampler in NEEDS_VALUES else None)
+
+    def fail(self, number: int) -> None:
         """A trial whose training broke."""
-        self.study.tell(trial.number, state=TrialState.FAIL)
+        self._told(number, None, TrialState.FAIL)
 
-    def _renew_sampler(self, number: int, parameter: str = "") -> None:
-        entropy = [self.space.settings.seed, number, crc32(parameter.encode())]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self.study.sampler = SAMPLERS[self.space.settings.sampler](seed)
+    def _point(self, values: Sequence[float]) -> list[float]:
+        costs = np.log10(np.maximum(values[1:], 1e-30))
+        return [float(values[0]), *(float(cost) for cost in costs)]
+
+    def _finish(self, number: int, unfinished: float, values: Sequence[float] | None) -> None:
+        if number not in self.running():
+            return  # told before, by a process that died right after it or was faster
+        if self.space.settings.rungs:
+            self.constrain(self.take_up(number), {UNFINISHED: unfinished})
+        self._told(number, values, TrialState.PRUNED if values is None else TrialState.COMPLETE)
+
+    def _told(self, number: int, values: Sequence[float] | None, state: TrialState) -> None:
+        try:
+            self.study.tell(number, values, state, skip_if_finished=True)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            pass

@@ -56,6 +56,8 @@ _TRAININGS = _table(
     "codesign_trainings",
     _key("network_key", 32),
     sql.Column("seed", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("state", sql.String(16), nullable=False),
+    sql.Column("reason", sql.Text, nullable=True),
     sql.Column("epochs", sql.Integer, nullable=False),
     sql.Column("steps", sql.Integer, nullable=False),
     sql.Column("rungs", sql.JSON, nullable=False),
@@ -82,7 +84,8 @@ _EVENTS = _table(
     sql.Column("hypervolume", sql.Float, nullable=False),
 )
 
-PROPOSED, REFUSED, STOPPED, TRAINED, FAILED = "proposed", "refused", "stopped", "trained", "failed"
+TRAINING, PROPOSED, REFUSED = "training", "proposed", "refused"
+STOPPED, TRAINED, FAILED = "stopped", "trained", "failed"
 STATES = (PROPOSED, REFUSED, STOPPED, TRAINED, FAILED)
 
 
@@ -116,6 +119,8 @@ class TrainingRecord:
 
     Attributes:
         network_key, seed: what was trained.
+        state: training, stopped (at a rung), trained, failed.
+        reason: why it was stopped or failed.
         epochs: done, those of a shared parent included.
         steps: of the optimizer, those of a shared parent not included: they stand in its own record.
         rungs: epochs and validation error of every rung reached, in order.
@@ -129,6 +134,8 @@ class TrainingRecord:
 
     network_key: str
     seed: int
+    state: str = TRAINING
+    reason: str | None = None
     epochs: int = 0
     steps: int = 0
     rungs: tuple[tuple[int, float], ...] = ()
@@ -139,6 +146,11 @@ class TrainingRecord:
     metrics: dict[str, float] | None = None
     activity: list[dict[str, dict[str, list[float]]]] | None = None
     test_metrics: dict[str, float] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.state != TRAINING
 
     @property
     def error(self) -> float:
@@ -206,20 +218,18 @@ class Storage:
             raise InputError(
                 f"--storage: must be a URL such as postgresql+psycopg://user@host/database, got {self.url!r}"
             ) from None
-        self.path = folder / "study.db" if self.url.startswith("sqlite:///") else None
+        self.path = Path(str(self.parts.database)) if self.parts.get_backend_name() == "sqlite" else None
 
     @property
     def label(self) -> str:
         """The address without its password, for messages."""
         return str(self.path) if self.path is not None else self.parts.render_as_string(hide_password=True)
 
-    def remember(self, artifacts: str | None) -> None:
-        """Note addresses outside the folder, readable by the user alone: a URL may hold a password."""
-        if self.path is not None and artifacts is None:
-            return
-        content = {"storage": None if self.path is not None else self.url, "artifacts": artifacts}
-        self.file.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
-        self.file.write_text(json.dumps(content, indent=1) + "\n")
+    def remember(self) -> None:
+        """Note an address outside the folder, readable by the user alone: it may hold a password."""
+        if self.path is None:
+            self.file.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+            self.file.write_text(json.dumps({"storage": self.url}, indent=1) + "\n")
 
     def engine_options(self) -> dict[str, Any]:
         """For SQLAlchemy, here and in Optuna; a connection that a restarted server has dropped is made again."""

@@ -15,7 +15,7 @@ from codesign import hardware, tasks
 from codesign.design import Accelerator, Activity, Design, Network, Recipe, Spec
 from codesign.errors import InputError, unknown
 from codesign.hardware import Cost, Infeasible
-from codesign.knobs import Alternatives, Choice, Pick, Range, Reader, Scalar, Tree, free, read_toml, resolve
+from codesign.knobs import Alternatives, Choice, Pick, Range, Reader, Scalar, Tree, free, options, read_toml, resolve
 from codesign.tasks import Task
 
 OBJECTIVES = ("error", *(name for name in hardware.COST_FIELDS if name != "throughput"))
@@ -30,15 +30,42 @@ class SearchSettings(Spec):
 
     Attributes:
         sampler: Optuna's, by name.
-        trials: designs to train; designs refused by their cost do not count.
+        trials: designs to train, those stopped at a rung included; designs refused by their cost do not count.
         seed: of the sampler and of all trainings.
         confirm_seeds: trainings behind each row of the final front, the search's own included.
+        hardware_first: refuse designs that cannot run or break a limit before they are trained. Assumes that limits
+            are meant for the worst case; a design that keeps one on average only is refused too.
+        train_once: share the training of designs that differ in the accelerator alone; a design proposed twice buys
+            one more seed of its network, up to `confirm_seeds`. Assumes that nothing but network, recipe, data and
+            seed changes the error.
+        every_accelerator: take the front over all accelerators of the space for every trained network. Assumes that
+            the cost model is right wherever it is asked, which is many more places than a sampler would look at.
+        rungs: budgets before the full one at which bad networks are stopped; 0: every training runs to its end.
+            Misleads where learning curves cross.
+        reduction: between the epochs of neighbouring rungs; the share that goes on is about 1 / reduction.
+        warm_start: train the dense phase of a recipe (`dense_epochs`) once for all networks of one shape. Changes
+            no result, only what it costs.
+        population: networks of one compile key that are trained side by side; pays on a GPU.
+        stop_when_flat: end the search when the hypervolume no longer grows. Misleads where a sampler is about to
+            find another region.
     """
 
-    sampler: Literal["tpe", "nsga2"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc"] = "tpe"
     trials: int = Field(default=40, ge=1)
     seed: int = Field(default=0, ge=0)
     confirm_seeds: int = Field(default=3, ge=1, le=20)
+    hardware_first: bool = True
+    train_once: bool = True
+    every_accelerator: bool = True
+    rungs: int = Field(default=0, ge=0, le=6)
+    reduction: int = Field(default=3, ge=2, le=10)
+    warm_start: bool = True
+    population: int = Field(default=1, ge=1, le=1024)
+    stop_when_flat: bool = False
+
+
+GROWS = frozenset({"trials", "confirm_seeds", "stop_when_flat"})
+"""Settings that may differ between two runs of one study."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +80,7 @@ class SearchSpace:
         limits: largest admissible value by cost field; they hold in the worst case.
         settings: the rest of the [search] table.
         text: the file it came from.
+        starts: values of the free fields of known designs, which are tried first.
     """
 
     name: str
@@ -62,6 +90,7 @@ class SearchSpace:
     limits: dict[str, float]
     settings: SearchSettings
     text: str
+    starts: tuple[dict[str, Scalar], ...] = ()
 
     @property
     def knobs(self) -> dict[str, Any]:
@@ -85,13 +114,13 @@ class SearchSpace:
             "space": dict(sorted(_leaves(self.tree, ""))),
             "objectives": list(self.objectives),
             "limits": self.limits,
-            "sampler": self.settings.sampler,
-            "seed": self.settings.seed,
+            **{name: value for name, value in self.settings.model_dump().items() if name not in GROWS},
+            "start": [dict(sorted(start.items())) for start in self.starts],
         }
 
-    def with_trials(self, trials: int) -> "SearchSpace":
-        """The same space with another number of trials."""
-        return replace(self, settings=self.settings.model_copy(update={"trials": trials}))
+    def changed(self, **settings: Any) -> "SearchSpace":
+        """The same space with other values in its [search] table."""
+        return replace(self, settings=self.settings.model_copy(update=settings))
 
     def cost(self, design: Design, activity: Activity | None = None) -> Cost:
         """Hardware cost of a design on this space's task; the worst case without activity."""
@@ -106,12 +135,12 @@ def load_search_space(path: str | Path) -> SearchSpace:
     """
     path = Path(path)
     tables = read_toml(path)
-    space = parse(tables, str(path), path.stem, path.read_text(encoding="utf-8"))
+    space = parse(tables, str(path), path.stem, path.read_text(encoding="utf-8"), path.parent)
     try_points(space, str(path))
     return space
 
 
-def parse(tables: dict[str, Any], source: str, name: str, text: str) -> SearchSpace:
+def parse(tables: dict[str, Any], source: str, name: str, text: str, folder: Path | None = None) -> SearchSpace:
     """Check the tables of a search space, value by value.
 
     Args:
@@ -119,6 +148,7 @@ def parse(tables: dict[str, Any], source: str, name: str, text: str) -> SearchSp
         source: begins every fault.
         name: of the study, unless the tables have one.
         text: the file itself, kept with the results.
+        folder: that the files of [[search.start]] are named from; None leaves all starts out.
 
     Raises:
         InputError: with one line for every fault.
@@ -138,11 +168,68 @@ def parse(tables: dict[str, Any], source: str, name: str, text: str) -> SearchSp
         search = {}
     objectives = _objectives(reader, search.get("objectives"))
     limits = _limits(reader, search.get("limits", {}))
-    rest = {key: value for key, value in search.items() if key not in ("objectives", "limits")}
+    rest = {key: value for key, value in search.items() if key not in ("objectives", "limits", "start")}
     settings = reader.fixed(SearchSettings, rest, "search")
+    starts = () if reader.faults else _starts(reader, tree, search.get("start", []), folder)
     reader.finish()
     assert task is not None  # its faults would have been raised
-    return SearchSpace(str(name), task, tree, objectives, limits, settings, text)
+    return SearchSpace(str(name), task, tree, objectives, limits, settings, text, starts)
+
+
+def _starts(reader: Reader, tree: Tree, tables: Any, folder: Path | None) -> tuple[dict[str, Scalar], ...]:
+    """The [[search.start]] tables: designs of the space, by the values of its free fields."""
+    path = "search.start"
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        reader.fault(path, f"must be tables [[search.start]] with network, recipe and accelerator, got {tables!r}")
+        return ()
+    if folder is None:
+        return ()
+    return tuple(_start(reader, tree, table, f"{path}[{i}]", folder) for i, table in enumerate(tables))
+
+
+def _start(reader: Reader, tree: Tree, table: dict[str, Any], path: str, folder: Path) -> dict[str, Scalar]:
+    """The free fields of one of them; what it leaves out takes the first value of the space.
+
+    A table `{ file = "presets/hcgs.toml" }` stands for the network of that file, which may be a search space or an
+    exported design.
+    """
+    if set(table) == {"file"}:
+        named = reader.attempt(read_toml, folder / str(table["file"]))
+        table = {"network": (named or {}).get("network", {})}
+    for key in sorted(table.keys() - TABLES.keys()):
+        reader.fault(f"{path}.{key}", unknown("key", key, ("file", *TABLES)))
+    given: Tree = {key: reader.tree(TABLES[key], table[key], f"{path}.{key}") for key in TABLES if key in table}
+    stated = {".".join(keys) for keys in _stated(table, ())}
+    meant = {name: values for name, values in options(given, "") if name in stated}
+    start: dict[str, Scalar] = {}
+
+    def pick(name: str, node: Choice | Range) -> Scalar:
+        wanted = meant.get(name, node.values if isinstance(node, Choice) else (node.low,))
+        fitting = [value for value in wanted if node.holds(value)]
+        if not fitting:
+            reader.fault(f"{path}.{name}", f"must be one of {node}, got {_either(wanted)}; widen the space")
+            return node.values[0] if isinstance(node, Choice) else node.low
+        start[name] = fitting[0]
+        return start[name]
+
+    resolve(tree, pick, "")
+    for name, values in options(tree, ""):
+        if name not in start and name in meant and not set(values) & set(meant[name]):
+            reader.fault(f"{path}.{name}", f"is {_either(values)} in this space, got {_either(meant[name])}")
+    return start
+
+
+def _either(values: tuple[Scalar, ...]) -> str:
+    return " or ".join(map(repr, values))
+
+
+def _stated(table: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Every key of nested tables that a user wrote; below a kind stand that kind's fields."""
+    for key, value in table.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            kind = (value["kind"],) if isinstance(value.get("kind"), str) else ()
+            yield from _stated(value, (*path, key, *kind))
 
 
 def _registered(reader: Reader, tree: Tree) -> None:

@@ -1,42 +1,29 @@
-"""A study: propose, cost, train what can run, remember, confirm.
-
-Hardware first: the analytic cost takes a millisecond, so a design that cannot run, does not fit its
-part or breaks a limit even in the worst case is recorded with its reason and never trained. This can
-mislead where a limit holds on average but not in the worst case; such designs are refused on purpose.
-"""
+"""A study: a search space, the folder its results go to, and the workers that run it."""
 
 import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-import safetensors.numpy
 import sqlalchemy.exc
 
 from codesign import hardware, training
-from codesign.design import Activity, Network, Recipe, digest
-from codesign.errors import StudyError, TrainingError
+from codesign.errors import StudyError
+from codesign.search.artifacts import Artifacts
 from codesign.search.environment import environment
-from codesign.search.proposals import UNFIT, Proposals
-from codesign.search.records import (
-    FAILED,
-    PROPOSED,
-    REFUSED,
-    TRAINED,
-    Records,
-    TrainingRecord,
-    TrialRecord,
-)
+from codesign.search.leases import TIMEOUT_S, Leases
+from codesign.search.pool import Pool
+from codesign.search.proposals import Proposals
+from codesign.search.records import REFUSED, STOPPED, TRAINED, Records
 from codesign.search.results import FrontRow, Results
 from codesign.search.space import N_SAMPLES, SearchSpace
-
-MAX_PROPOSALS_PER_TRIAL = 20  # a space of which less can run is given up
+from codesign.search.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -45,24 +32,29 @@ class Progress:
 
     Attributes:
         phase: "search" or "confirm".
-        done, total: trials trained and wanted; in the second phase trainings of the front.
+        done, total: trials trained or stopped and wanted; in the second phase trainings of the front.
         refused: designs that were refused without training, so far.
+        stopped: trainings that were stopped at a rung, so far.
         front_size: members of the front.
         hypervolume: share of the box between ideal and reference that the front dominates.
+        enough: what the last trainings gained, in a sentence; None before that can be said.
     """
 
     phase: str
     done: int
     total: int
     refused: int
+    stopped: int
     front_size: int
     hypervolume: float
+    enough: str | None = None
 
 
 OnProgress = Callable[[Progress], None]
+Warn = Callable[[str], None]
 
 
-def _silent(_: Progress) -> None:
+def _silent(_: Any) -> None:
     pass
 
 
@@ -72,6 +64,10 @@ class Study:
     Args:
         space: from `load_search_space`.
         folder: made if missing; default results/<name of the space>.
+        storage: URL of SQLAlchemy for the tables, for instance a PostgreSQL server; default: SQLite in the folder.
+        artifacts: s3://BUCKET for weights and checkpoints; default: the folder.
+        lease_s: after which a worker that shows no life is thought dead.
+        joins: whether this is one more worker of a study that another process runs.
 
     Raises:
         StudyError: if the folder belongs to another search space or cannot be used.
@@ -83,170 +79,124 @@ class Study:
         ...     print(row.trial, row.error_test, row.cost["latency_s"])
     """
 
-    def __init__(self, space: SearchSpace, folder: str | Path | None = None) -> None:
-        self.space = space
+    def __init__(
+        self,
+        space: SearchSpace,
+        folder: str | Path | None = None,
+        storage: str | None = None,
+        artifacts: str | None = None,
+        lease_s: float = TIMEOUT_S,
+        joins: bool = False,
+    ) -> None:
+        self.space, self.lease_s = space, lease_s
         self.folder = Path(folder) if folder is not None else Path("results") / space.name
         training.splits(space.task)  # where data are missing or wrong, no folder is made
+        Artifacts(self.folder, artifacts)  # nor where this is no address
         with self._guard():
-            (self.folder / "weights").mkdir(parents=True, exist_ok=True)
-            with self._lock():
-                self.records = Records(self.folder, create=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with nullcontext() if joins else self._lock():
+                self.records = Records(self.folder, create=not joins, url=storage, study=space.name)
                 self._check_fingerprint()
-                _write(self.folder / "search_space.toml", space.text.encode())
-                self.records.set("environment", environment())
-                self.records.set("name", space.name)
-                self.records.set("data", space.task.data_version())
-                if self.records.get("box") is None:
-                    self.records.set("box", self._box())
+                if not joins:
+                    self._state_facts(artifacts)
                 self.proposals = Proposals(space, self.records)
-        self.results = Results(self.folder)
+        self.results = Results(self.folder, self.records.url, space.name)
 
-    def run(self, on_progress: OnProgress = _silent) -> None:
+    def run(self, on_progress: OnProgress = _silent, warn: Warn = _silent, workers: int = 1) -> None:
         """Search until the wanted number of trials is trained, then confirm the front.
 
-        Takes up what an earlier run left unfinished. May be interrupted at any moment.
+        Takes up what an earlier run left unfinished. May be interrupted at any moment. With one worker the same
+        seed gives the same study; several share the cores of this machine, and finish trials in any order.
+
+        Args:
+            on_progress: told where the study stands after every trial.
+            warn: told in one line what was damaged and is done again.
+            workers: processes; 1 is this one.
         """
         with self._guard(), self._lock():
-            for trial in self.proposals.unfinished():
-                self._evaluate(trial)
-            wanted = self.space.settings.trials
-            while (done := self._count(TRAINED)) < wanted:
-                on_progress(self._progress("search", done, wanted))
-                if len(self.records.trials()) >= MAX_PROPOSALS_PER_TRIAL * wanted:
-                    raise StudyError(
-                        f"{self.folder}: only {done} of {MAX_PROPOSALS_PER_TRIAL * wanted} proposed designs "
-                        "could be trained; widen the limits or the space"
-                    )
-                self._evaluate(self.proposals.ask())
-            on_progress(self._progress("search", done, wanted))
-            self._confirm(on_progress)
+            if workers == 1:
+                with self.worker(on_progress, warn) as worker:
+                    worker.search()
+                    worker.confirm()
+                return
+            told: list[Progress] = []
 
-    def confirm(self, on_progress: OnProgress = _silent) -> None:
+            def poll() -> None:
+                counts = self.records.count_trials()
+                searching = counts[TRAINED] + counts[STOPPED] < self.space.settings.trials
+                now = self.progress("search" if searching else "confirm")
+                if told[-1:] != [now]:
+                    told[:] = [now]
+                    on_progress(now)
+
+            Pool(self.folder, self.records.url, self.space.name, workers, self.lease_s, warn).run(poll)
+            poll()
+
+    def work(self, on_progress: OnProgress = _silent, warn: Warn = _silent) -> None:
+        """Work on a study that another process runs until nothing is left to be done."""
+        with self.worker(on_progress, warn) as worker:
+            worker.search()
+            worker.confirm()
+
+    def confirm(self, on_progress: OnProgress = _silent, warn: Warn = _silent) -> None:
         """Train every member of the front with all seeds, then look at the test data once."""
-        with self._guard(), self._lock():
-            self._confirm(on_progress)
+        with self._guard(), self._lock(), self.worker(on_progress, warn) as worker:
+            worker.confirm()
 
     def front(self) -> list[FrontRow]:
         """The non-dominated designs, best error first."""
         return self.results.front()
 
-    def _evaluate(self, trial: optuna.Trial) -> None:
-        design, recipe = self.proposals.design(trial)
-        cost = self.space.cost(design)
-        violations = self._violations(cost)
-        self.proposals.constrain(trial, violations)
-        reasons = [*cost.reasons(), *self._broken_limits(cost)]
-        record = TrialRecord(
-            number=trial.number,
-            state=REFUSED if reasons else PROPOSED,
-            design=design.model_dump(mode="json"),
-            recipe=recipe.model_dump(mode="json"),
-            network_key=self._network_key(design.network, recipe),
-            reasons=reasons,
-            cost=cost.row(),
-        )
-        self.records.put_trial(record)
-        if reasons:
-            self.proposals.refuse(trial, [1.0, *self._costs(cost)])
-            return
-        try:
-            run = self._trained(design.network, recipe, record.network_key, self.space.settings.seed)
-        except TrainingError as error:
-            self.records.put_trial(replace(record, state=FAILED, reasons=[str(error)]))
-            self.proposals.fail(trial)
-            return
-        measured = self.space.cost(design, _activity(run))
-        self.records.put_trial(replace(record, state=TRAINED, cost=measured.row()))
-        self.proposals.tell(trial, [run.metrics["error"], *self._costs(measured)])
-
-    def _trained(self, network: Network, recipe: Recipe, key: str, seed: int) -> TrainingRecord:
-        """The training of a network with a seed: remembered, or run now."""
-        known = self.records.trainings().get((key, seed))
-        if known is not None and self.results.weights_path(key, seed).exists():
-            return known
-        trained = training.train([network], recipe, self.space.task, [seed])[0]
-        model = training.restore(network, self.space.task, seed, trained.weights)
-        evaluation = training.evaluate(model, self.space.task, "validation")
-        _write(self.results.weights_path(key, seed), safetensors.numpy.save(trained.weights))
-        record = TrainingRecord(
-            network_key=key,
-            seed=seed,
-            metrics=evaluation.metrics,
-            activity=json.loads(json.dumps(evaluation.activity)),
-            losses=list(trained.losses),
-            seconds=trained.seconds,
-            test_metrics=None,
-        )
-        self.records.put_training(record)
-        return record
-
-    def _confirm(self, on_progress: OnProgress) -> None:
-        first = self.space.settings.seed
-        seeds = range(first, first + self.space.settings.confirm_seeds)
-        members = {row.network_key: row for row in self.results.candidates()}
-        jobs = [(row, seed) for row in members.values() for seed in seeds]
-        for done, (row, seed) in enumerate(jobs):
-            on_progress(self._progress("confirm", done, len(jobs)))
-            try:
-                run = self._trained(row.design.network, row.recipe, row.network_key, seed)
-            except TrainingError as error:
-                self._discard(row.network_key, f"seed {seed}: {error}")
-                continue
-            if run.test_metrics is None:
-                weights = self.results.weights(row.network_key, seed)
-                model = training.restore(row.design.network, self.space.task, seed, weights)
-                test = training.evaluate(model, self.space.task, "test").metrics
-                self.records.put_training(replace(run, test_metrics=test))
-        on_progress(self._progress("confirm", len(jobs), len(jobs)))
-
-    def _discard(self, network_key: str, reason: str) -> None:
-        """A network that some seed cannot train leaves the front; the next run trains another."""
-        for trial in self.records.trials():
-            if trial.network_key == network_key and trial.state == TRAINED:
-                self.records.put_trial(replace(trial, state=FAILED, reasons=[reason]))
-
-    def _violations(self, cost: hardware.Cost) -> dict[str, float]:
-        """Every constraint, in one order, scaled to its budget: feasible where <= 0."""
-        row = cost.row()
-        part = hardware.TECHNOLOGIES[str(cost.facts["technology"])]
-        budgets = {name: getattr(part, name, None) for name in ("lut", "ff", "dsp", "bram18")}
-        violations = {"runs": UNFIT if cost.reasons() else 0.0}
-        for name, budget in [*budgets.items(), *self.space.limits.items()]:
-            used = row.get(name)
-            violations[name if name in budgets else f"limit {name}"] = (
-                used / budget - 1.0 if used is not None and budget else 0.0
+    @contextmanager
+    def worker(self, on_progress: OnProgress = _silent, warn: Warn = _silent) -> Iterator[Worker]:
+        """One worker of the study, which gives back what it holds when it ends."""
+        with self._guard(), Leases(self.records, self.lease_s) as leases:
+            yield Worker(
+                self.space, self.results, self.proposals, leases, lambda phase: on_progress(self.progress(phase)), warn
             )
-        return violations
 
-    def _broken_limits(self, cost: hardware.Cost) -> list[str]:
-        row = cost.row()
-        used = {name: row[name] for name in self.space.limits}
-        return [
-            f"{name} = {value:.4g} {hardware.COST_FIELDS[name]} exceeds the limit {self.space.limits[name]:.4g}"
-            for name, value in used.items()
-            if value is not None and value > self.space.limits[name]
-        ]
+    def progress(self, phase: str) -> Progress:
+        """Where the study stands."""
+        counts, front = self.records.count_trials(), self.results.candidates()
+        done, total = counts[TRAINED] + counts[STOPPED], self.space.settings.trials
+        if phase == "confirm":
+            keys = {row.network_key for row in front}
+            runs = self.records.trainings()
+            done = sum(key in keys and run.test_metrics is not None for (key, _), run in runs.items())
+            total = len(keys) * self.space.settings.confirm_seeds
+        return Progress(
+            phase=phase,
+            done=done,
+            total=total,
+            refused=counts[REFUSED],
+            stopped=counts[STOPPED],
+            front_size=len(front),
+            hypervolume=self.results.hypervolume(front),
+            enough=self.results.enough(),
+        )
 
-    def _costs(self, cost: hardware.Cost) -> list[float]:
-        row = cost.row()
-        return [float(row[name] or 0.0) for name in self.space.objectives[1:]]
-
-    def _network_key(self, network: Network, recipe: Recipe) -> str:
-        return digest(network, recipe, self.space.task.identity(), self.space.task.checksum(), training.VERSION)
-
-    def _count(self, state: str) -> int:
-        return sum(trial.state == state for trial in self.records.trials())
-
-    def _progress(self, phase: str, done: int, total: int) -> Progress:
-        front = self.results.candidates()
-        return Progress(phase, done, total, self._count(REFUSED), len(front), self.results.hypervolume(front))
+    def _state_facts(self, artifacts: str | None) -> None:
+        """What readers and other workers need to know; what the first process decided holds for all."""
+        text = self.space.text
+        if self.records.get("search_space") != text:
+            self.records.set("search_space", text)
+        _write(self.folder / "search_space.toml", text.encode())
+        self.records.settle("starts", list(self.space.starts))
+        self.records.settle("artifacts", artifacts)
+        self.records.storage.remember()
+        self.records.set("environment", environment())
+        self.records.set("data", self.space.task.data_version())
+        if self.records.get("box") is None:
+            self.records.settle("box", self._box())
 
     def _box(self) -> dict[str, list[float]]:
         """Corners of the hypervolume's box, fixed when the study is made: zero error and the smallest
         cost of random feasible designs; the trivial error and their largest (costs in log10)."""
         rng = np.random.default_rng(0)
         sampled = [self.space.cost(self.space.sample(rng)[0]) for _ in range(N_SAMPLES)]
-        costs = np.log10([np.maximum(self._costs(c), 1e-30) for c in sampled if bool(c.feasible[0])])
+        names = self.space.objectives[1:]
+        rows = [cost.row() for cost in sampled if bool(cost.feasible[0])]
+        costs = np.log10([[max(float(row[name] or 0.0), 1e-30) for name in names] for row in rows])
         splits = training.splits(self.space.task)
         trivial = self.space.task.trivial_error(splits.train, splits.validation)
         return {"ideal": [0.0, *costs.min(0).tolist()], "reference": [trivial, *costs.max(0).tolist()]}
@@ -262,10 +212,8 @@ class Study:
                 }
             )
         )
-        before = self.records.get("fingerprint")
-        if before is None:
-            self.records.set("fingerprint", now)
-        elif before != now:
+        before = self.records.settle("fingerprint", now)
+        if before != now:
             raise StudyError(
                 f"{self.folder}: holds a study of another search space ({'; '.join(_differences(before, now))}); "
                 "use another folder with --to, or restore the search space"
@@ -273,12 +221,14 @@ class Study:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """One process at a time; the system drops the lock if the process dies."""
+        """One search at a time in a folder, beside any number of workers; the system drops a dead process's lock."""
         with (self.folder / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise StudyError(f"{self.folder}: another process is working on this study") from None
+                raise StudyError(
+                    f"{self.folder}: another search is working on this study; codesign worker {self.folder} joins it"
+                ) from None
             yield
 
     @contextmanager
@@ -294,11 +244,19 @@ class Study:
             raise StudyError(f"{self.folder}: {cause}; repair this, then run the same command again") from error
 
 
-def _activity(run: TrainingRecord) -> Activity:
-    return tuple(
-        {int(streams): {int(block): shares for block, shares in found.items()} for streams, found in layer.items()}
-        for layer in run.activity
-    )
+def join(folder: str | Path, storage: str | None = None, study: str | None = None, lease_s: float = TIMEOUT_S) -> Study:
+    """A study that was begun elsewhere, for one more worker.
+
+    Args:
+        folder: of results, or on another machine any folder.
+        storage: URL of its database; default: what the folder says.
+        study: its name there, where the database holds several.
+
+    Raises:
+        StudyError: if there is no such study.
+    """
+    results = Results(folder, storage, study)
+    return Study(results.space, folder, results.records.url, lease_s=lease_s, joins=True)
 
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:
@@ -314,7 +272,7 @@ def _differences(before: Any, now: Any, path: str = "") -> list[str]:
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all: a reader never sees half a file."""
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(content)
         os.replace(partial, path)

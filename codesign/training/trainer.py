@@ -185,6 +185,11 @@ def phases(recipe: Recipe) -> list[Phase]:
     return found
 
 
+def compile_key(network: Network, task: Task, seed: int) -> str:
+    """Names the program that trains a network; networks that share it can be trained side by side."""
+    return str(hash(split(build(network, task, seed))[0]))
+
+
 def advance(
     checkpoints: Sequence[Checkpoint], task: Task, epochs: int, on_epoch: OnEpoch = lambda epochs, now: None
 ) -> list[Checkpoint]:

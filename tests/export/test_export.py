@@ -397,12 +397,13 @@ def test_the_command_exports_the_chosen_member(results, tmp_path, capsys):
 
 def test_lost_weights_of_a_study_are_one_line(results, tmp_path):
     row = results.front()[0]
-    paths = [results.folder / "weights" / f"{row.network_key}-{seed}.safetensors" for seed in row.seeds]
+    runs = [results.records.training(row.network_key, seed) for seed in row.seeds]
+    paths = [results.artifacts.folder / run.weights for run in runs]
     kept = [path.read_bytes() for path in paths]
     try:
         for path in paths:
             path.unlink()
-        with pytest.raises(DataError, match="cannot be read .* delete it and run the search again"):
+        with pytest.raises(DataError, match="is lost; run the search again"):
             export_design(results, row, tmp_path)
     finally:
         for path, content in zip(paths, kept, strict=True):

@@ -28,7 +28,10 @@ def outcome(folder):
     """All that a study found, as plain data."""
     records = Records(folder)
     trials = [(t.number, t.state, t.design, t.recipe, t.cost, t.reasons) for t in records.trials()]
-    trainings = {key: (t.metrics, t.test_metrics, t.activity) for key, t in records.trainings().items()}
+    trainings = {
+        key: (t.state, t.rungs, t.steps, t.losses, t.metrics, t.test_metrics, t.activity, t.weights)
+        for key, t in records.trainings().items()
+    }
     return trials, trainings
 
 
@@ -205,7 +208,7 @@ def test_lost_weights_are_trained_again_to_the_same_result(finished, tmp_path):
     before = outcome(folder)
     results = Results(folder)
     member = results.front()[0]
-    lost = results.weights_path(member.network_key, 0)
+    lost = results.artifacts.folder / str(results.records.training(member.network_key, 0).weights)
     content = lost.read_bytes()
     lost.unlink()
     Study(tiny_space(), folder).run()
@@ -218,9 +221,9 @@ def test_damaged_weights_are_named_with_the_repair(finished, tmp_path):
     shutil.copytree(finished[0].folder, folder)
     results = Results(folder)
     member = results.front()[0]
-    path = results.weights_path(member.network_key, 0)
+    path = results.artifacts.folder / str(results.records.training(member.network_key, 0).weights)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DataError, match=f"{path.name}: cannot be read .* delete it and run the search again"):
+    with pytest.raises(DataError, match=f"{path.name}: is damaged; run the search again"):
         results.weights(member.network_key, 0)
 
 
@@ -234,7 +237,7 @@ def test_a_folder_of_another_space_is_refused_with_the_difference(finished):
 
 def test_two_processes_cannot_work_on_one_study(tmp_path):
     study = Study(tiny_space(), tmp_path / "shared")
-    with study._lock(), pytest.raises(StudyError, match="another process is working on this study"):
+    with study._lock(), pytest.raises(StudyError, match="another search is working on this study; codesign worker"):
         Study(tiny_space(), tmp_path / "shared")
 
 
