@@ -40,8 +40,9 @@ confirm_seeds = 2
 """
 
 
-def tiny_space(**search: object) -> SearchSpace:
+def tiny_space(epochs: int = 1, **search: object) -> SearchSpace:
     """The tiny space with other values in its [search] table."""
     tables = tomllib.loads(TINY)
+    tables["recipe"]["epochs"] = epochs
     tables["search"] |= search
     return parse(tables, "tiny.toml", "tiny", tomli_w.dumps(tables))
