@@ -89,7 +89,6 @@ class Grid:
             found += [Costed(rows[i], mean.row(int(i))) for i in np.flatnonzero(fits)]
         return found
 
-
     def obstacles(self, network: Network, limits: dict[str, float]) -> str:
         """Why a network runs nowhere here: the reason of the first accelerator."""
         one, _, settings = self.groups[0]

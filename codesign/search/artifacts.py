@@ -6,13 +6,23 @@ therefore found out when it is read, and writing it again mends it.
 
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import parse_qs, urlparse
 
-from codesign.errors import DataError, InputError
+from codesign.errors import DataError, InputError, StudyError
 
 DIGEST = 16  # characters of it in a name
+
+ATTEMPTS = 8
+"""At a request to S3; the pauses between them grow from about 1 s to 20 s, one minute in all."""
+
+CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile that boto3 finds"
+
+CHECK = "codesign-check"
+"""An empty content that is written and removed again to see whether a bucket can be used."""
 
 
 class Artifacts:
@@ -25,13 +35,19 @@ class Artifacts:
 
     Raises:
         InputError: if the URL is none, or boto3 is missing.
+        StudyError: from all methods, if the bucket cannot be used.
     """
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
         self.folder = folder / "artifacts"
         self.url = url
-        if url is not None and urlparse(url).scheme != "s3":
-            raise InputError(f"--artifacts: must be a URL such as s3://bucket, got {url!r}")
+        if url is not None:
+            parts = urlparse(url)
+            if "@" in parts.netloc:  # not shown: a secret may stand in it
+                raise InputError(f"--artifacts: write s3://bucket without a key; {CREDENTIALS}")
+            unknown = parts.path.strip("/") or set(parse_qs(parts.query)) - {"endpoint"}
+            if parts.scheme != "s3" or not parts.netloc or unknown:
+                raise InputError(f"--artifacts: must be s3://BUCKET or s3://BUCKET?endpoint=URL, got {url!r}")
         self._store: Any = None
 
     @property
@@ -44,14 +60,23 @@ class Artifacts:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._store = optuna.artifacts.FileSystemArtifactStore(self.folder)
             else:
-                self._store = optuna.artifacts.Backoff(_bucket(self.url))
+                self._store = _bucket(self.url, ATTEMPTS)
         return self._store
 
     def put(self, stem: str, content: bytes) -> str:
         """Store a content; what it is called from then on."""
         name = f"{stem}-{hashlib.sha256(content).hexdigest()[:DIGEST]}"
-        self.store.write(name, io.BytesIO(content))
+        with self._guard():
+            self.store.write(name, io.BytesIO(content))
         return name
+
+    def check(self) -> None:
+        """See whether a bucket can be used, before a training is lost to it."""
+        if self.url is not None:
+            with self._guard():
+                bucket = _bucket(self.url, attempts=2)
+                bucket.write(CHECK, io.BytesIO())
+                bucket.remove(CHECK)
 
     def get(self, name: str) -> bytes:
         """A content.
@@ -63,7 +88,7 @@ class Artifacts:
 
         where = self.folder / name if self.url is None else f"{self.url}: {name}"
         try:
-            with self.store.open_reader(name) as reader:
+            with self._guard(), self.store.open_reader(name) as reader:
                 content: bytes = reader.read()
         except ArtifactNotFound:
             raise DataError(f"{where}: is lost; run the search again, which trains it anew") from None
@@ -83,19 +108,55 @@ class Artifacts:
         from optuna.artifacts.exceptions import ArtifactNotFound
 
         try:
-            self.store.remove(name)
+            with self._guard():
+                self.store.remove(name)
         except ArtifactNotFound:
             pass
 
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Faults of a bucket as one line."""
+        if self.url is None:
+            yield
+            return
+        boto3 = _boto3(self.url)
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-def _bucket(url: str) -> Any:
-    import optuna.artifacts
+        try:
+            yield
+        except (boto3.exceptions.Boto3Error, BotoCoreError, ClientError, ValueError) as error:
+            repair = "repair this, then run the same command again"
+            if isinstance(error, NoCredentialsError):
+                repair = CREDENTIALS
+            elif "NoSuchBucket" in str(error):
+                repair = "make the bucket, then run the same command again"
+            cause = str(error).splitlines()[0].rstrip(".")
+            raise StudyError(f"{self.url}: {cause}; {repair}") from error
 
+
+def _boto3(url: str) -> Any:
     try:
-        import boto3  # type: ignore[import-not-found,unused-ignore]
+        import boto3
     except ImportError:
         raise InputError(f"--artifacts {url}: needs boto3; pip install 'codesign[servers]'") from None
-    parts = urlparse(url)
-    endpoint = parts.query.removeprefix("endpoint=") or None
-    client = boto3.client("s3", endpoint_url=endpoint)
+    return boto3
+
+
+def _bucket(url: str, attempts: int) -> Any:
+    """A bucket. Its client tries again by itself: Optuna's Backoff removes every content ten times, 80 s long."""
+    import optuna.artifacts
+
+    boto3, parts = _boto3(url), urlparse(url)
+    from botocore.config import Config
+
+    endpoint = parse_qs(parts.query).get("endpoint", [None])[0]
+    # Other servers than Amazon's need not know names of buckets in host names, nor the newer checksums.
+    others = {
+        "s3": {"addressing_style": "path"},
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+    }
+    retries = {"mode": "standard", "total_max_attempts": attempts}
+    config = Config(retries=retries, connect_timeout=10, read_timeout=60, **(others if endpoint else {}))
+    client = boto3.client("s3", endpoint_url=endpoint, config=config)
     return optuna.artifacts.Boto3ArtifactStore(parts.netloc, client=client)

@@ -19,7 +19,7 @@ from codesign.search.records import Lease, Records
 TIMEOUT_S = 60.0
 BEATS = 6  # of a living owner within the timeout
 SECOND_DEATH = 2
-"""Owners that may die over a trial before it counts as what kills them."""
+"""Owners that die over a training before it counts as what kills them."""
 
 
 class Leases:
@@ -77,6 +77,10 @@ class Leases:
         leases = self.records.leases()
         return [item for item in items if item not in self.held and (item not in leases or self._is_dead(leases[item]))]
 
+    def left_by_the_dead(self) -> set[str]:
+        """Items whose owners died."""
+        return {item for item, lease in self.records.leases().items() if item not in self.held and self._is_dead(lease)}
+
     def _is_dead(self, lease: Lease) -> bool:
         host, process, started, _ = lease.owner.rsplit(" ", 3)
         if host == _machine() and _started(int(process)) != started:
@@ -85,7 +89,8 @@ class Leases:
         if before != lease:
             self._seen[lease.item] = lease, time.monotonic()
             return False
-        return time.monotonic() - since > self.timeout_s
+        # While the server was away nobody could show that it lives.
+        return time.monotonic() - max(since, self.records.server.back) > self.timeout_s
 
     def _beat(self) -> None:
         while not self._stop.wait(self.timeout_s / BEATS):

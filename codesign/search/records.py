@@ -21,6 +21,11 @@ from typing import Any
 import sqlalchemy as sql
 
 from codesign.errors import InputError, StudyError
+from codesign.search import server
+from codesign.search.server import DRIVER_OPTIONS, Server, again
+
+DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+"""Of the extra "servers"."""
 
 BUSY_TIMEOUT_S = 60
 """How long another process may hold an SQLite database."""
@@ -62,7 +67,7 @@ _TRAININGS = _table(
     sql.Column("steps", sql.Integer, nullable=False),
     sql.Column("rungs", sql.JSON, nullable=False),
     sql.Column("losses", sql.JSON, nullable=False),
-    sql.Column("seconds", sql.Float, nullable=False),
+    sql.Column("seconds", sql.Double, nullable=False),
     sql.Column("checkpoint", sql.String(120), nullable=True),
     sql.Column("weights", sql.String(120), nullable=True),
     sql.Column("metrics", _NULL_JSON, nullable=True),
@@ -80,8 +85,8 @@ _EVENTS = _table(
     "codesign_events",
     sql.Column("number", sql.Integer, primary_key=True, autoincrement=False),
     sql.Column("steps", sql.Integer, nullable=False),
-    sql.Column("seconds", sql.Float, nullable=False),
-    sql.Column("hypervolume", sql.Float, nullable=False),
+    sql.Column("seconds", sql.Double, nullable=False),
+    sql.Column("hypervolume", sql.Double, nullable=False),
 )
 
 TRAINING, PROPOSED, REFUSED = "training", "proposed", "refused"
@@ -211,31 +216,40 @@ class Storage:
         self.folder = folder
         self.file = folder / "storage.json"
         known = json.loads(self.file.read_text()) if self.file.exists() else {}
-        self.url = url or known.get("storage") or f"sqlite:///{folder / 'study.db'}"
+        here = f"sqlite:///{folder / 'study.db'}"
+        self.url = url or known.get("storage") or here
+        self.elsewhere = self.url != here
         try:
             self.parts = sql.engine.make_url(self.url)
-        except sql.exc.ArgumentError:
+        except (sql.exc.ArgumentError, ValueError):  # nothing of it is shown: a password may stand anywhere in it
             raise InputError(
-                f"--storage: must be a URL such as postgresql+psycopg://user@host/database, got {self.url!r}"
+                "--storage: must be a URL such as postgresql+psycopg://user@host/database or sqlite:////folder/file.db"
             ) from None
+        if "@" in (self.parts.host or ""):
+            raise InputError("--storage: write the characters @ : / of a password as %40 %3A %2F")
         self.path = Path(str(self.parts.database)) if self.parts.get_backend_name() == "sqlite" else None
 
     @property
     def label(self) -> str:
         """The address without its password, for messages."""
-        return str(self.path) if self.path is not None else self.parts.render_as_string(hide_password=True)
+        if self.path is not None:
+            return str(self.path)
+        return self.parts.set(query={}).render_as_string(hide_password=True)  # drivers take a password there, too
 
     def remember(self) -> None:
         """Note an address outside the folder, readable by the user alone: it may hold a password."""
-        if self.path is None:
+        if self.elsewhere:
             self.file.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+            self.file.chmod(stat.S_IRUSR | stat.S_IWUSR)
             self.file.write_text(json.dumps({"storage": self.url}, indent=1) + "\n")
 
     def engine_options(self) -> dict[str, Any]:
         """For SQLAlchemy, here and in Optuna; a connection that a restarted server has dropped is made again."""
         if self.path is not None:
             return {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
-        return {"pool_pre_ping": True}
+        chosen = DRIVER_OPTIONS.get(self.parts.drivername.partition("+")[2], {})
+        options = {name: value for name, value in chosen.items() if name not in self.parts.query}
+        return {"pool_pre_ping": True, "connect_args": options}
 
 
 class Records:
@@ -263,10 +277,18 @@ class Records:
                 self.url = f"sqlite:///{self._copy(self.path)}"
         try:
             self.engine = sql.create_engine(self.url, **self.storage.engine_options())
-        except ImportError as error:
+        except (ImportError, sql.exc.NoSuchModuleError) as error:
+            backend = self.storage.parts.get_backend_name()
+            if backend not in DRIVERS:
+                kinds = ", ".join(f"{known}+{driver}" for known, driver in DRIVERS.items())
+                raise StudyError(f"{self.label}: no such database or driver is installed; known: {kinds}") from None
             raise StudyError(
-                f"{self.label}: needs a driver that is not installed ({error.name}); pip install 'codesign[servers]'"
+                f"{self.label}: needs a driver that is not installed ({getattr(error, 'name', None) or error}); write "
+                f"{backend}+{DRIVERS[backend]}://... and pip install 'codesign[servers]'"
             ) from None
+        weakref.finalize(self, self.engine.dispose)
+        self.server = Server(self.label, lasting=self.path is None)
+        self.server.watch(self.engine)
         for attempt in range(CREATE_TRIES):
             try:
                 self._open(create)
@@ -275,7 +297,7 @@ class Records:
                 if not create or "exist" not in str(error) or attempt == CREATE_TRIES - 1:
                     raise self.fault(error) from error
                 time.sleep(0.2)
-            except sql.exc.DatabaseError as error:
+            except (sql.exc.DBAPIError, TypeError) as error:  # a TypeError: the driver knows no such option
                 raise self.fault(error) from error
         self.study = study or self._only_study()
 
@@ -305,17 +327,20 @@ class Records:
             shutil.copy(file, folder)
         return Path(folder) / path.name
 
+    @again
     def get(self, key: str) -> Any:
         """A fact about the study, or None."""
         query = sql.select(_STUDY.c.value).where(_STUDY.c.study == self.study, _STUDY.c.key == key)
         with self._guard(), self.engine.connect() as connection:
             return connection.scalar(query)
 
+    @again
     def set(self, key: str, value: Any) -> None:
         """Remember a fact about the study."""
         with self._write() as connection:
             self._put(connection, _STUDY, {"key": key, "value": value})
 
+    @again
     def settle(self, key: str, value: Any) -> Any:
         """A fact that the first process to know it decides for all: what holds now."""
         with self._guard():
@@ -330,6 +355,14 @@ class Records:
         """All trials by number."""
         return [TrialRecord(**row) for row in self._rows(_TRIALS, _TRIALS.c.number)]
 
+    @again
+    def state(self, number: int) -> str | None:
+        """A trial's state, or None before it is written down."""
+        here = (_TRIALS.c.study == self.study, _TRIALS.c.number == number)
+        with self._guard(), self.engine.connect() as connection:
+            return connection.scalar(sql.select(_TRIALS.c.state).where(*here))
+
+    @again
     def put_trial(self, record: TrialRecord, owner: str | None = None) -> None:
         """Write a trial, over what was known of it.
 
@@ -343,6 +376,7 @@ class Records:
             self._require(connection, trial_item(record.number), owner)
             self._put(connection, _TRIALS, vars(record))
 
+    @again
     def count_trials(self) -> dict[str, int]:
         """Trials by state."""
         query = sql.select(_TRIALS.c.state, sql.func.count()).where(_TRIALS.c.study == self.study)
@@ -362,6 +396,7 @@ class Records:
         )
         return _training(rows[0]) if rows else None
 
+    @again
     def put_training(self, record: TrainingRecord, owner: str | None = None) -> None:
         """Write a training, over what was known of it; `owner` must hold its lease.
 
@@ -372,6 +407,7 @@ class Records:
             self._require(connection, training_item(record.network_key, record.seed), owner)
             self._put(connection, _TRAININGS, vars(record))
 
+    @again
     def spent(self) -> tuple[int, float]:
         """Optimizer steps and seconds of all trainings."""
         columns = (sql.func.sum(_TRAININGS.c.steps), sql.func.sum(_TRAININGS.c.seconds))
@@ -386,16 +422,26 @@ class Records:
     def add_event(self, hypervolume: float) -> None:
         """Note where the study stands now."""
         steps, seconds = self.spent()
-        count = sql.select(sql.func.count()).select_from(_EVENTS).where(_EVENTS.c.study == self.study)
+        self._add_event({"steps": steps, "seconds": seconds, "hypervolume": hypervolume}, [])
+
+    @again
+    def _add_event(self, row: dict[str, float], tried: list[Event]) -> None:
+        here = _EVENTS.c.study == self.study
         with self._write() as connection:
-            number = connection.scalar(count)
-            row = {"number": number, "steps": steps, "seconds": seconds, "hypervolume": hypervolume}
-            self._put(connection, _EVENTS, row)
+            if tried:  # cut off: it stands there if it had been committed
+                columns = (_EVENTS.c.number, *(_EVENTS.c[name] for name in row))
+                known = connection.execute(sql.select(*columns).where(here, _EVENTS.c.number == tried[-1].number))
+                if any(Event(*found) == tried[-1] for found in known):
+                    return
+            number = connection.scalar(sql.select(sql.func.count()).select_from(_EVENTS).where(here))
+            tried.append(Event(int(number or 0), **row))  # type: ignore[arg-type]
+            connection.execute(sql.insert(_EVENTS).values(study=self.study, **vars(tried[-1])))
 
     def leases(self) -> dict[str, Lease]:
         """Every lease by item."""
         return {row["item"]: Lease(**row) for row in self._rows(_LEASES, _LEASES.c.item)}
 
+    @again
     def claim(self, item: str, owner: str, dead: Lease | None = None) -> bool:
         """Take a lease: a free one, or that of an owner who is dead, if nobody was faster."""
         here = (_LEASES.c.study == self.study, _LEASES.c.item == item)
@@ -408,16 +454,21 @@ class Records:
                         return True
                     seen = (_LEASES.c.owner == dead.owner, _LEASES.c.beat == dead.beat)
                     change = {"owner": owner, "beat": 0, "deaths": dead.deaths + 1}
-                    return connection.execute(sql.update(_LEASES).where(*here, *seen).values(change)).rowcount == 1
+                    if connection.execute(sql.update(_LEASES).where(*here, *seen).values(change)).rowcount == 1:
+                        return True
             except sql.exc.IntegrityError:
-                return False
+                pass
+            with self.engine.connect() as connection:  # its own, if the server went away before it could say so
+                return connection.scalar(sql.select(_LEASES.c.owner).where(*here)) == owner
 
+    @again
     def beat(self, owner: str) -> None:
         """Show that an owner lives, on all it holds."""
         with self._write() as connection:
             mine = (_LEASES.c.study == self.study, _LEASES.c.owner == owner)
             connection.execute(sql.update(_LEASES).where(*mine).values(beat=_LEASES.c.beat + 1))
 
+    @again
     def release(self, item: str, owner: str) -> None:
         """Give a lease back, if it is still the owner's."""
         with self._write() as connection:
@@ -431,6 +482,7 @@ class Records:
         if connection.scalar(query.with_for_update()) != owner:
             raise LeaseLost(item)
 
+    @again
     def _rows(self, table: sql.Table, order: Any, *where: Any) -> list[dict[str, Any]]:
         columns = [column for column in table.c if column.name != "study"]
         query = sql.select(*columns).where(table.c.study == self.study, *where).order_by(order)
@@ -458,15 +510,12 @@ class Records:
         """Database faults as one line that says what is kept."""
         try:
             yield
-        except (sql.exc.DatabaseError, json.JSONDecodeError) as error:
+        except (sql.exc.DBAPIError, json.JSONDecodeError) as error:
             raise self.fault(error) from error
 
     def fault(self, error: Exception) -> StudyError:
         """The line for a database that cannot be used."""
-        cause = str(getattr(error, "orig", error)).splitlines()[0]
-        return StudyError(
-            f"{self.label}: {cause}; what was written before is kept, run the same command again once it is mended"
-        )
+        return server.fault(self.label, error)
 
 
 def trial_item(number: int) -> str:

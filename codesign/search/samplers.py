@@ -62,16 +62,16 @@ class Renewed(BaseSampler):
     Args:
         name: of a sampler.
         seed: of the study.
-        starts: parameters of the first trials, which no sampler draws.
+        given: parameters by trial number, which no sampler draws.
     """
 
-    def __init__(self, name: str, seed: int, starts: Sequence[Mapping[str, Any]] = ()) -> None:
-        self.name, self.seed, self.starts = name, seed, tuple(starts)
+    def __init__(self, name: str, seed: int, given: Mapping[int, Mapping[str, Any]] | None = None) -> None:
+        self.name, self.seed, self.given = name, seed, dict(given or {})
         self._joint: tuple[int, BaseSampler] | None = None  # of the trial at hand: its steps share what they find
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What is drawn jointly: nothing in a trial that is given."""
-        if trial.number < len(self.starts):
+        if trial.number in self.given:
             return {}
         return self._of(trial).infer_relative_search_space(study, trial)
 
@@ -79,7 +79,7 @@ class Renewed(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Joint draws."""
-        if trial.number < len(self.starts):
+        if trial.number in self.given:
             return {}
         return self._of(trial).sample_relative(study, trial, search_space)
 
@@ -87,8 +87,8 @@ class Renewed(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """A parameter that is drawn by itself, or the given one."""
-        if trial.number < len(self.starts):
-            return self.starts[trial.number][param_name]
+        if trial.number in self.given:
+            return self.given[trial.number][param_name]
         return self._fresh(trial, param_name).sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:

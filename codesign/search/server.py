@@ -1,9 +1,9 @@
 """A database server that goes away for a while: it is waited for, and what it cut off is done again.
 
-A server is restarted, a connection breaks, two transactions block each other: none of it is a reason to end a training.
-Connecting waits for a server that was there before, in every thread of the process together, with one line when it goes
-and one when it is back. A transaction that was cut off is done again from its start. Whether the server had committed it
-is not known then, so all that is done again must come to the same when it is done twice.
+A server is restarted, a connection breaks, two transactions block each other: no reason to end a training. Connecting
+waits for a server that was there before, in all threads of a process together, with one line when it goes and one when
+it is back. A transaction that was cut off is done again from its start. Nobody knows then whether the server had
+committed it, so whatever is done again must come to the same when it is done twice.
 """
 
 import math
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import sqlalchemy as sql
 
@@ -32,6 +32,9 @@ DRIVER_OPTIONS: dict[str, dict[str, Any]] = {
     "mysqldb": {"connect_timeout": 10, "read_timeout": 90, "write_timeout": 90},
 }
 """In seconds: drivers would wait for hours for an answer of a machine that has vanished."""
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Server:
@@ -90,7 +93,7 @@ class Server:
                 self.warn(f"{self.label}: is back after {self.back - self._gone:.0f} s")
                 self._gone = None
 
-    def again[T](self, work: Callable[[], T]) -> T:
+    def again(self, work: Callable[[], T]) -> T:
         """Do something until the server does not cut it off."""
         for attempt in range(TRIES):
             try:
@@ -108,20 +111,26 @@ class Served(Protocol):
     server: Server
 
 
-def again[S: Served, **P, T](method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+S = TypeVar("S", bound=Served)
+
+
+def again(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
     """A method that is done again when the server cuts it off."""
 
     @wraps(method)
     def patient(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.server.again(lambda: method(self, *args, **kwargs))
 
-    return patient
+    return cast(Callable[Concatenate[S, P], T], patient)
 
 
 def fault(label: str, error: Exception) -> StudyError:
     """The line for a database that cannot be used."""
-    cause = (str(getattr(error, "orig", error)).splitlines() or [type(error).__name__])[0]
-    return StudyError(f"{label}: {cause}; what was written before is kept, run the same command again once it is mended")
+    error = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error
+    cause = (str(error).splitlines() or [type(error).__name__])[0]
+    return StudyError(
+        f"{label}: {cause}; what was written before is kept, run the same command again once it is mended"
+    )
 
 
 def _is_passing(error: Exception) -> bool:

@@ -29,7 +29,8 @@ class SearchSettings(Spec):
     """The [search] table.
 
     Attributes:
-        sampler: Optuna's, by name.
+        sampler: Optuna's, by name; or "ernn", the two phases of E-RNN, which end by themselves.
+        tolerance: of "ernn": largest rise of the error above that of the first network, in the task's unit.
         trials: designs to train, those stopped at a rung included; designs refused by their cost do not count.
         seed: of the sampler and of all trainings.
         confirm_seeds: trainings behind each row of the final front, the search's own included.
@@ -50,7 +51,8 @@ class SearchSettings(Spec):
             find another region.
     """
 
-    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc", "ernn"] = "tpe"
+    tolerance: float = Field(default=0.01, ge=0.0)
     trials: int = Field(default=40, ge=1)
     seed: int = Field(default=0, ge=0)
     confirm_seeds: int = Field(default=3, ge=1, le=20)
@@ -208,8 +210,7 @@ def _start(reader: Reader, tree: Tree, table: dict[str, Any], path: str, folder:
         fitting = [value for value in wanted if node.holds(value)]
         if not fitting:
             reader.fault(f"{path}.{name}", f"must be one of {node}, got {_either(wanted)}; widen the space")
-            return node.values[0] if isinstance(node, Choice) else node.low
-        start[name] = fitting[0]
+        start[name] = fitting[0] if fitting else node.values[0] if isinstance(node, Choice) else node.low
         return start[name]
 
     resolve(tree, pick, "")

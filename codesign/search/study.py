@@ -91,7 +91,7 @@ class Study:
         self.space, self.lease_s = space, lease_s
         self.folder = Path(folder) if folder is not None else Path("results") / space.name
         training.splits(space.task)  # where data are missing or wrong, no folder is made
-        Artifacts(self.folder, artifacts)  # nor where this is no address
+        Artifacts(self.folder, artifacts).check()  # nor where this is no address
         with self._guard():
             self.folder.mkdir(parents=True, exist_ok=True)
             with nullcontext() if joins else self._lock():
@@ -101,6 +101,8 @@ class Study:
                     self._state_facts(artifacts)
                 self.proposals = Proposals(space, self.records)
         self.results = Results(self.folder, self.records.url, space.name)
+        self.results.records.engine.dispose()
+        self.results.records = self.records  # one pool of connections, one wait when the server is away
 
     def run(self, on_progress: OnProgress = _silent, warn: Warn = _silent, workers: int = 1) -> None:
         """Search until the wanted number of trials is trained, then confirm the front.
@@ -119,6 +121,7 @@ class Study:
                     worker.search()
                     worker.confirm()
                 return
+            self.records.server.warn = warn
             told: list[Progress] = []
 
             def poll() -> None:
@@ -150,6 +153,8 @@ class Study:
     @contextmanager
     def worker(self, on_progress: OnProgress = _silent, warn: Warn = _silent) -> Iterator[Worker]:
         """One worker of the study, which gives back what it holds when it ends."""
+        self.records.server.warn = warn
+        self.results.artifacts.check()
         with self._guard(), Leases(self.records, self.lease_s) as leases:
             yield Worker(
                 self.space, self.results, self.proposals, leases, lambda phase: on_progress(self.progress(phase)), warn
@@ -239,7 +244,7 @@ class Study:
         except OSError as error:
             where = error.filename or self.folder
             raise StudyError(f"{where}: {error.strerror}; repair this, then run the same command again") from error
-        except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.DatabaseError) as error:
+        except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.DBAPIError) as error:
             cause = str(error.__cause__ or error).splitlines()[0]
             raise StudyError(f"{self.folder}: {cause}; repair this, then run the same command again") from error
 

@@ -15,7 +15,7 @@ from codesign import training
 from codesign.design import Network, Recipe
 from codesign.errors import DataError, TrainingError
 from codesign.search.artifacts import Artifacts
-from codesign.search.leases import Leases
+from codesign.search.leases import SECOND_DEATH, Leases
 from codesign.search.records import (
     FAILED,
     STOPPED,
@@ -81,6 +81,18 @@ class Trainer:
     ) -> None:
         self.task, self.records, self.artifacts, self.leases = task, records, artifacts, leases
         self.judge, self.warn = judge, warn
+
+    def claim(self, job: Job) -> bool:
+        """Take the lease of a job; one over which workers have died again and again fails instead."""
+        deaths = self.leases.claim(job.item)
+        if deaths is None:
+            return False
+        if deaths < SECOND_DEATH or self._known(job).ended:
+            return True
+        reason = f"{deaths} workers died while they trained it, perhaps for lack of memory"
+        self._write(job, replace(self._known(job), state=FAILED, reason=reason))
+        self.leases.release(job.item)
+        return False
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Train jobs until each is trained, stopped or failed, or taken over by another worker."""
@@ -178,18 +190,20 @@ class Trainer:
         found = training.parent_of(job.network, job.recipe)
         assert found is not None and job.parent is not None
         parent = Job(job.parent, *found, job.seed, (found[1].total_epochs,))
-        while True:
-            record = self._known(parent)
-            if record.ended and (record.state != TRAINED or self.artifacts.intact(record.weights)):
-                return
-            if self.leases.claim(parent.item) is not None:
+        while not self._is_there(parent):
+            if self.claim(parent):
                 break
             time.sleep(WAIT_S)
         try:
-            self._advance([(parent, self._resume(parent))], 0)
+            if not self._is_there(parent):  # its holder may have ended it just before the claim
+                self._advance([(parent, self._resume(parent))], 0)
         finally:
             if parent.item in self.leases.held:
                 self.leases.release(parent.item)
+
+    def _is_there(self, job: Job) -> bool:
+        record = self._known(job)
+        return record.ended and (record.state != TRAINED or self.artifacts.intact(record.weights))
 
     def _reached(self, job: Job, checkpoint: Checkpoint) -> None:
         """Write a rung down, or the end."""

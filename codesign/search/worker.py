@@ -19,7 +19,7 @@ from codesign.design import Design, Network, Recipe, digest
 from codesign.errors import StudyError
 from codesign.hardware import Cost
 from codesign.search.front import Points
-from codesign.search.leases import SECOND_DEATH, Leases
+from codesign.search.leases import Leases
 from codesign.search.proposals import UNFIT, Proposals
 from codesign.search.records import (
     FAILED,
@@ -80,7 +80,7 @@ class Worker:
         """
         self.on_progress("search")
         while True:
-            self._tell_late()
+            self._settle()
             batch = self._take()
             if batch:
                 self._work(batch)
@@ -110,7 +110,7 @@ class Worker:
             self.on_progress("confirm")
             mine: list[Job] = []
             for job in waiting:
-                if len(mine) < self.settings.population and self.leases.claim(job.item) is not None:
+                if len(mine) < self.settings.population and self.trainer.claim(job):
                     mine.append(job)
             if not mine:
                 time.sleep(WAIT_S)
@@ -119,6 +119,8 @@ class Worker:
                 self.trainer.run([job for job in mine if not self._known(job).ended])
                 for job in mine:
                     self._test(job)
+            except LeaseLost as lost:  # slept too long: somebody else does it
+                self.leases.forget(str(lost))
             finally:
                 self._release(mine)
         self.on_progress("confirm")
@@ -158,19 +160,10 @@ class Worker:
     def _take(self) -> list[TrialRecord]:
         """Trials to work on: those that nobody alive holds, then new ones."""
         taken: list[TrialRecord] = []
-        trials = self.records.trials()
-        for trial in self._left_lying(trials):
+        for trial in self._left_lying(self.records.trials()):
             if len(taken) < self.settings.population:
-                deaths = self.leases.claim(trial_item(trial.number))
-                if deaths is not None and deaths >= SECOND_DEATH:
-                    reason = f"{deaths} workers died while they trained it, perhaps for lack of memory"
-                    self._finish(replace(trial, state=FAILED, reasons=[reason]))
-                elif deaths is not None:
+                if self._claim(trial.number, PROPOSED):
                     taken.append(trial)
-        known = {trial.number for trial in trials}
-        for number in sorted(set(self.proposals.running()) - known):  # asked for by a worker that died right then
-            if len(taken) < self.settings.population and self.leases.claim(trial_item(number)) is not None:
-                taken += self._propose(self.proposals.take_up(number))
         while len(taken) < self.settings.population and self._wanted():
             if self.leases.claim(ASKING) is None:
                 if taken:
@@ -179,12 +172,26 @@ class Worker:
                 continue
             try:
                 if self._wanted():
-                    asked = self.proposals.ask()
-                    self.leases.claim(trial_item(asked.number))
-                    taken += self._propose(asked)
+                    taken += self._ask()
             finally:
                 self.leases.release(ASKING)
         return taken
+
+    def _ask(self) -> list[TrialRecord]:
+        """A new trial, or one whose asker died right then; it, if it is to be trained."""
+        known = {trial.number for trial in self.records.trials()}
+        lying = self.leases.free([trial_item(number) for number in self.proposals.running() if number not in known])
+        asked = self.proposals.take_up(int(lying[0].split()[-1])) if lying else self.proposals.ask()
+        return self._propose(asked) if self._claim(asked.number, None) else []
+
+    def _claim(self, number: int, state: str | None) -> bool:
+        """Take a trial that was seen in a state, unless its holder has gone on with it since."""
+        if self.leases.claim(trial_item(number)) is None:
+            return False
+        if self.records.state(number) != state:
+            self.leases.release(trial_item(number))
+            return False
+        return True
 
     def _left_lying(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Open trials on which, and on whose trainings, nobody alive works."""
@@ -205,7 +212,9 @@ class Worker:
         """Whether more trials are wanted than are trained or being trained."""
         counts, wanted = self.records.count_trials(), self.settings.trials
         trained = counts[TRAINED] + counts[STOPPED]
-        if trained + counts[PROPOSED] >= wanted or (self.settings.stop_when_flat and self.results.is_flat()):
+        if trained + counts[PROPOSED] >= wanted or self.proposals.exhausted():
+            return False
+        if self.settings.stop_when_flat and self.results.is_flat():
             return False
         if sum(counts.values()) >= MAX_PROPOSALS_PER_TRIAL * wanted:
             raise StudyError(
@@ -231,10 +240,14 @@ class Worker:
             reasons=reasons,
             cost=cost.row(),
         )
-        if record.state == REFUSED:
-            self._finish(record)
+        try:
+            if record.state == REFUSED:
+                self._finish(record)
+                return []
+            self.records.put_trial(record, self.leases.owner)
+        except LeaseLost as lost:
+            self.leases.forget(str(lost))
             return []
-        self.records.put_trial(record, self.leases.owner)
         return [record]
 
     def _seed_for(self, design: Design, key: str) -> int:
@@ -250,10 +263,10 @@ class Worker:
         jobs: list[Job] = []
         for trial in batch:
             job = self._job(trial)
-            if not self._known(job).ended and self.leases.claim(job.item) is not None:
+            if not self._known(job).ended and self.trainer.claim(job):
                 jobs.append(job)
         try:
-            self.trainer.run(jobs)
+            self.trainer.run([job for job in jobs if not self._known(job).ended])  # by its holder, before the claim
         finally:
             self._release(jobs)
         for trial in batch:
@@ -293,12 +306,22 @@ class Worker:
         self._tell(trial)
         self.leases.release(trial_item(trial.number))
 
-    def _tell_late(self) -> None:
-        """Tell Optuna of trials whose worker died between writing them down and telling."""
-        running = set(self.proposals.running())
-        for trial in self.records.trials() if running else ():
-            if trial.number in running and trial.state != PROPOSED:
+    def _settle(self) -> None:
+        """Do what a worker left undone that died right after it wrote a trial down: tell Optuna, free the lease."""
+        running = {trial_item(number): number for number in self.proposals.running()}
+        left = self.leases.left_by_the_dead()
+        if not running and not left:
+            return
+        for trial in self.records.trials():
+            item = trial_item(trial.number)
+            if item in running and trial.state != PROPOSED:
                 self._tell(trial)
+            if item in left and trial.state != PROPOSED and self.leases.claim(item) is not None:
+                self.leases.release(item)
+        for (key, seed), record in self.records.trainings().items():
+            item = training_item(key, seed)
+            if item in left and record.ended and self.leases.claim(item) is not None:
+                self.leases.release(item)
 
     def _tell(self, trial: TrialRecord) -> None:
         costs = [float(trial.cost[name] or 0.0) for name in self.space.objectives[1:]]

@@ -54,7 +54,7 @@ def test_workers_that_ask_at_once_are_not_given_the_same_design(tmp_path):
 
 def test_known_designs_come_first_and_no_sampler_touches_them():
     starts = [{"x": 0.25, "kind": "b"}, {"x": 0.75, "kind": "a"}]
-    study = optuna.create_study(directions=["minimize"] * 2, sampler=Renewed("tpe", 0, starts))
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=Renewed("tpe", 0, dict(enumerate(starts))))
     found = []
     for _ in range(4):
         trial = study.ask()
