@@ -48,17 +48,21 @@ def trained_values(results: Results) -> dict[str, list[Any]]:
 def summary(results: Results) -> dict[str, Any]:
     """Facts about the front that the README states."""
     front = results.front()
+    networks = {row.network_key: row for row in front}
     best = min(row.error_val for row in front)
     near = [row for row in front if row.error_val <= best + 0.08]
     return {
-        "trained": len(results.trained()),
+        "trained": results.records.count_trials()["trained"],
         "front": len(front),
+        "networks_on_front": len(networks),
         "within_8_points": len(near),
         "shapes_within_8_points": sorted({f"{r.design.network.cell} {r.design.network.hidden}" for r in near}),
         "n_pe_within_8_points": sorted({r.design.accelerator.n_pe for r in near}),
         # of the member that validation calls best; the front is sorted by it
         "test_accuracy_of_best": None if front[0].error_test is None else 1.0 - front[0].error_test,
-        "kernels_of_front": {f"{a} + {b}": n for (a, b), n in Counter(map(kinds, front)).most_common()},
+        "kernels_of_networks_on_front": {
+            f"{a} + {b}": n for (a, b), n in Counter(map(kinds, networks.values())).most_common()
+        },
         "trained_values": trained_values(results),
     }
 

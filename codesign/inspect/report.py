@@ -46,7 +46,8 @@ def _page(results: Results, front: list[FrontRow]) -> str:
     knee = results.knee(front)
     trials = results.records.trials()
     refused = [trial for trial in trials if trial.state == REFUSED]
-    n_trained = len(results.trained())
+    counts, networks = results.records.count_trials(), len({row.network_key for row in front})
+    stopped = f"{counts['stopped']} more stopped at a rung, " if counts["stopped"] else ""
     plots = [
         _figure(results, front, knee, cost).to_html(
             full_html=False, include_plotlyjs=index == 0, config={"responsive": True, "displaylogo": False}
@@ -66,13 +67,16 @@ def _page(results: Results, front: list[FrontRow]) -> str:
 <h1>{escape(results.space.name)}</h1>
 <p>Task <b>{escape(task.label)}</b>: {escape(task.summary)}. Error: {escape(task.metric.what)}.
 Data: {escape(results.records.get("data"))}.</p>
-<p>{n_trained} designs trained, {len(refused)} refused by their analytic cost before any training;
-the front has {len(front)} members and covers {100 * results.hypervolume(front):.1f} % of the box between the ideal
-and the reference point. {seeds}</p>
+<p>{counts["trained"]} designs trained, {stopped}{len(refused)} refused by their analytic cost before any training;
+the front has {len(front)} members, {networks} networks each on the accelerators where nothing is better,
+and covers {100 * results.hypervolume(front):.1f} % of the box between the ideal
+and the reference point. {seeds} {escape(results.enough() or "")}</p>
 <div class="plots">{"".join(f"<div>{plot}</div>" for plot in plots)}</div>
 <h2>The front</h2><div class="scroll">{_table(results, front, knee)}</div>
 <p>The marked row is the knee: farthest from the plane through the extremes. Costs come from the analytic model,
-at the activity that the trained network showed on validation data.</p>
+at the activity that the trained network showed on validation data; of accelerators
+only one was proposed with a network, the others were costed after its training. "on front" is the probability
+that no other member dominates, given the spread of the seeds.</p>
 <h2>Refused before training</h2>{_reasons(reasons)}
 <h2>Search space</h2><pre>{escape(results.space.text)}</pre>
 <h2>Environment</h2><pre>{escape(_environment(results))}</pre>
@@ -82,8 +86,8 @@ at the activity that the trained network showed on validation data.</p>
 
 def _figure(results: Results, front: list[FrontRow], knee: FrontRow, cost: str) -> go.Figure:
     figure, scale = go.Figure(), results.task.metric.scale
-    members = {row.trial for row in front}
-    others = [row for row in results.trained() if row.trial not in members]
+    members = {(row.network_key, row.design.accelerator) for row in front}
+    others = [row for row in results.trained() if (row.network_key, row.design.accelerator) not in members]
     figure.add_scatter(
         x=[row.cost[cost] for row in others],
         y=[scale * row.error_search for row in others],

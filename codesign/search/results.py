@@ -268,7 +268,7 @@ class Results:
         points[:, 0] = errors
         _, first = np.unique(points, axis=0, return_index=True)
         members = first[non_dominated(points[first])]
-        return [rows[i] for i in sorted(members, key=lambda i: (errors[i], rows[i].trial, i))]
+        return [rows[i] for i in sorted(members, key=lambda i: (errors[i], rows[i].trial, *points[i]))]
 
     def is_flat(self) -> bool:
         """Whether the hypervolume has stopped growing: by less than 1 % over the last quarter, or ten trials."""
@@ -282,7 +282,7 @@ class Results:
             return None
         gain, events = late
         minutes = (events[-1].seconds - events[0].seconds) / 60
-        spent = f"the last {len(events) - 1} trainings took {minutes:.1f} min and raised the hypervolume by {gain:.1%}"
+        spent = f"The last {len(events) - 1} trainings took {minutes:.1f} min and raised the hypervolume by {gain:.1%}"
         if gain < FLAT:
             return f"{spent}: more of them hardly pay (--stop-when-flat ends a search here)"
         per_minute = f", {gain / minutes:.2%} a minute" if minutes > 0 else ""

@@ -188,11 +188,11 @@ class Study:
         _write(self.folder / "search_space.toml", text.encode())
         self.records.settle("starts", list(self.space.starts))
         self.records.settle("artifacts", artifacts)
-        self.records.storage.remember()
         self.records.set("environment", environment())
         self.records.set("data", self.space.task.data_version())
         if self.records.get("box") is None:
             self.records.settle("box", self._box())
+        self.records.storage.remember()  # last: workers that share the folder wait for this file
 
     def _box(self) -> dict[str, list[float]]:
         """Corners of the hypervolume's box, fixed when the study is made: zero error and the smallest

@@ -146,7 +146,7 @@ def test_a_search_that_gains_nothing_says_so_and_ends_where_that_is_wanted(study
     events = [module.Event(i, 100 * i, 60.0 * i, float(volume)) for i, volume in enumerate(gains)]
     monkeypatch.setattr(type(records), "events", lambda self: events[:12])
     assert not study.results.is_flat() and "more of them may pay" in study.results.enough()
-    assert "the last 10 trainings took 10.0 min" in study.results.enough()
+    assert "The last 10 trainings took 10.0 min" in study.results.enough()
     monkeypatch.setattr(type(records), "events", lambda self: events)
     assert study.results.is_flat() and "more of them hardly pay" in study.results.enough()
     flat = Study(tiny_space(trials=30, stop_when_flat=True, confirm_seeds=1), tmp_path / "flat")

@@ -88,13 +88,16 @@ def gains(folder):
     return [(event.number, event.steps, event.hypervolume) for event in Records(folder).events()]
 
 
-def check_nothing_is_lost_or_done_twice(study, trials):
-    """The wanted number of trials, and Optuna was told of each of them once."""
+def check_nothing_is_lost_or_done_twice(study, trials, asked_twice=False):
+    """The wanted number of trials, and Optuna was told of each of them once. Where it was asked twice because the first
+    answer was lost, a trial may be left over that nobody has begun; it is taken up when more are wanted."""
     found = study.records.trials()
     states = Counter(trial.state for trial in found)
     assert states[TRAINED] + states[STOPPED] == trials and not states[PROPOSED] and not states[FAILED]
     assert [trial.number for trial in found] == list(range(len(found)))
     told = study.proposals.study.get_trials()
+    while asked_twice and told[-1].state.name == "RUNNING" and told[-1].number >= len(found):
+        told.pop()
     assert [trial.number for trial in told] == [trial.number for trial in found]
     ended = {TRAINED: "COMPLETE", STOPPED: "PRUNED", REFUSED: "PRUNED"}
     assert [trial.state.name for trial in told] == [ended[trial.state] for trial in found]
@@ -137,7 +140,7 @@ def test_a_wire_that_is_cut_at_every_few_commits_changes_nothing(database, on_sq
         assert wire.cuts > 20
         assert outcome(study.folder) == outcome(on_sqlite)
         assert gains(study.folder) == gains(on_sqlite)
-        check_nothing_is_lost_or_done_twice(study, SEARCH["trials"])
+        check_nothing_is_lost_or_done_twice(study, SEARCH["trials"], asked_twice=True)
 
 
 def test_two_studies_share_a_server_and_keep_apart(database, tmp_path):
@@ -499,3 +502,13 @@ def test_contents_of_a_bucket_are_written_read_and_removed_at_once(bucket, tmp_p
 def test_a_bucket_is_named_in_the_path_of_a_server_that_is_not_amazons(bucket, tmp_path):
     store = Artifacts(tmp_path, bucket.url.replace("127.0.0.1", "localhost"))
     assert store.get(store.put("net-0", b"content")) == b"content"
+
+
+def test_the_files_to_copy_from_the_docs_can_be_read():
+    yaml = pytest.importorskip("yaml", reason="needs the extra test")
+    folder = ROOT / "docs" / "workers"
+    assert set(yaml.safe_load((folder / "compose.yaml").read_text())["services"]) == {"postgres", "store"}
+    jobs = list(yaml.safe_load_all((folder / "kubernetes.yaml").read_text()))
+    assert [job["kind"] for job in jobs] == ["ConfigMap", "Job", "Job"]
+    subprocess.run(["bash", "-n", folder / "slurm.sh"], check=True)
+    assert all(f"workers/{file.name}" in (ROOT / "docs" / "workers.md").read_text() for file in folder.iterdir())
