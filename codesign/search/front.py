@@ -12,11 +12,14 @@ def non_dominated(points: Points) -> NDArray[np.bool_]:
     A point dominates another if it is nowhere worse and somewhere better; equal points stay together.
     Rows with a NaN never belong to the front.
     """
-    keep: NDArray[np.bool_] = np.array(~np.isnan(points).any(axis=1))
-    for i in np.flatnonzero(keep):
-        no_worse = (points[keep] <= points[i]).all(axis=1)
-        better = (points[keep] < points[i]).any(axis=1)
-        keep[i] = not (no_worse & better).any()
+    left = np.flatnonzero(~np.isnan(points).any(axis=1))
+    left = left[np.lexsort(points[left].T[::-1])]
+    keep = np.zeros(len(points), np.bool_)
+    while len(left):  # whoever dominates a point comes before it in lexicographic order
+        best, left = left[0], left[1:]
+        keep[best] = True
+        worse = (points[left] >= points[best]).all(axis=1) & (points[left] > points[best]).any(axis=1)
+        left = left[~worse]
     return keep
 
 
@@ -36,6 +39,10 @@ def hypervolume(points: Points, reference: Points) -> float:
         return 0.0
     if inside.shape[1] == 1:
         return float(reference[0] - inside.min())
+    if inside.shape[1] == 2:
+        inside = inside[np.lexsort(inside.T[::-1])]
+        widths = np.append(inside[1:, 0], reference[0]) - inside[:, 0]
+        return float(np.dot(widths, reference[1] - np.minimum.accumulate(inside[:, 1])))
     inside = np.unique(inside[non_dominated(inside)], axis=0)  # sorted by the first objective
     ends = np.append(inside[1:, 0], reference[0])
     slices = [hypervolume(inside[: i + 1, 1:], reference[1:]) for i in range(len(inside))]

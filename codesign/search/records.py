@@ -300,6 +300,8 @@ class Records:
             except (sql.exc.DBAPIError, TypeError) as error:  # a TypeError: the driver knows no such option
                 raise self.fault(error) from error
         self.study = study or self._only_study()
+        self._trials: dict[int, TrialRecord] = {}
+        self._trainings: dict[tuple[str, int], tuple[Any, TrainingRecord]] = {}
 
     def _open(self, create: bool) -> None:
         with self.engine.begin() as connection:
@@ -352,8 +354,16 @@ class Records:
         return self.get(key)
 
     def trials(self) -> list[TrialRecord]:
-        """All trials by number."""
-        return [TrialRecord(**row) for row in self._rows(_TRIALS, _TRIALS.c.number)]
+        """All trials by number; only those whose state has changed since the last look are read in full."""
+        seen = self._rows(_TRIALS, _TRIALS.c.number, columns=[_TRIALS.c.number, _TRIALS.c.state])
+        known = self._trials
+        new = [
+            row["number"] for row in seen if row["number"] not in known or known[row["number"]].state != row["state"]
+        ]
+        for numbers in _portions(new):
+            for row in self._rows(_TRIALS, _TRIALS.c.number, _TRIALS.c.number.in_(numbers)):
+                known[row["number"]] = TrialRecord(**row)
+        return [known[row["number"]] for row in seen]
 
     @again
     def state(self, number: int) -> str | None:
@@ -385,9 +395,26 @@ class Records:
         return {state: found.get(state, 0) for state in STATES}
 
     def trainings(self) -> dict[tuple[str, int], TrainingRecord]:
-        """All trainings by network key and seed."""
-        found = [_training(row) for row in self._rows(_TRAININGS, _TRAININGS.c.network_key)]
-        return {(record.network_key, record.seed): record for record in found}
+        """All trainings by network key and seed; only those that have changed since the last look are read in full."""
+        table = _TRAININGS.c
+        tested = table.test_metrics.is_not(None).label("tested")
+        marks = [table.state, table.epochs, table.checkpoint, table.weights, tested]
+        seen = self._rows(_TRAININGS, table.network_key, columns=[table.network_key, table.seed, *marks])
+        found, new = {}, []
+        for row in seen:
+            key, mark = (row.pop("network_key"), row.pop("seed")), tuple(row.values())
+            if key not in self._trainings or self._trainings[key][0] != mark:
+                new.append((key, mark))
+            found[key] = mark
+        for portion in _portions(new):
+            marked = dict(portion)
+            keys = sorted({key for key, _ in marked})
+            for row in self._rows(_TRAININGS, table.network_key, table.network_key.in_(keys)):
+                record = _training(row)
+                key = record.network_key, record.seed
+                if key in marked:
+                    self._trainings[key] = marked[key], record
+        return {key: self._trainings[key][1] for key in found if key in self._trainings}
 
     def training(self, network_key: str, seed: int) -> TrainingRecord | None:
         """One training, or None before it began."""
@@ -483,8 +510,8 @@ class Records:
             raise LeaseLost(item)
 
     @again
-    def _rows(self, table: sql.Table, order: Any, *where: Any) -> list[dict[str, Any]]:
-        columns = [column for column in table.c if column.name != "study"]
+    def _rows(self, table: sql.Table, order: Any, *where: Any, columns: Any = None) -> list[dict[str, Any]]:
+        columns = columns or [column for column in table.c if column.name != "study"]
         query = sql.select(*columns).where(table.c.study == self.study, *where).order_by(order)
         with self._guard(), self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
@@ -526,6 +553,12 @@ def trial_item(number: int) -> str:
 def training_item(network_key: str, seed: int) -> str:
     """A training's name among leases."""
     return f"training {network_key} {seed}"
+
+
+def _portions(items: list[Any], size: int = 500) -> Iterator[list[Any]]:
+    """Lists that fit into one statement."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _training(row: dict[str, Any]) -> TrainingRecord:

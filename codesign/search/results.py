@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
+from operator import is_
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -110,6 +111,8 @@ class Results:
         self.space: SearchSpace = replace(space, starts=tuple(self.records.get("starts") or ()))
         self.artifacts = Artifacts(self.folder, self.records.get("artifacts"))
         self._remembered: dict[str, list[Costed]] = {}
+        # rows of a network, and the records they were made of
+        self._made: dict[tuple[str, bool], tuple[tuple[Any, ...], list[FrontRow]]] = {}
 
     @cached_property
     def grid(self) -> Grid:
@@ -220,8 +223,15 @@ class Results:
         for trial in self.records.trials():
             if trial.state == TRAINED and trial.network_key in runs:
                 trials.setdefault(trial.network_key, []).append(trial)
-        rows = []
+        own_grid = proposed and (grid is None or grid is self.grid)
+        rows: list[FrontRow] = []
         for key, mine in trials.items():
+            made_of = (*runs[key], *mine)
+            before = self._made.get((key, grid is None)) if own_grid else None
+            if before is not None and len(before[0]) == len(made_of) and all(map(is_, before[0], made_of)):
+                rows += before[1]
+                continue
+            started = len(rows)
             first = Design.model_validate(mine[0].design)
             recipe, summary = Recipe.model_validate(mine[0].recipe), _summary(runs[key], self.space.settings.seed)
             own: dict[Accelerator, TrialRecord] = {}
@@ -249,6 +259,8 @@ class Results:
                         **summary,
                     )
                 )
+            if own_grid:
+                self._made[key, grid is None] = made_of, rows[started:]
         return sorted(rows, key=lambda row: (row.trial, row.derived))
 
     def _on(self, grid: Grid, key: str, network: Network, activity: Activity, limits: dict[str, float]) -> list[Costed]:
