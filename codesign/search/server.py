@@ -61,8 +61,6 @@ class Server:
         """Have an engine wait for the server whenever it connects."""
         if self.lasting:
             sql.event.listen(engine, "do_connect", self._connect)
-        else:
-            sql.event.listen(engine, "connect", _sync_rarely)
 
     def _connect(self, dialect: sql.Dialect, _: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         while True:
@@ -105,11 +103,6 @@ class Server:
                     raise
             time.sleep(PAUSE_S * 2**attempt * (0.5 + random.random()))  # those that met do not meet again
         raise AssertionError
-
-
-def _sync_rarely(connection: Any, _: object) -> None:
-    """No sync for every transaction: in WAL mode a killed process loses nothing by it, a power cut the last ones."""
-    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 class Served(Protocol):
