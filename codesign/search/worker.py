@@ -27,7 +27,6 @@ from codesign.search.records import (
     REFUSED,
     STOPPED,
     TRAINED,
-    TRAINING,
     LeaseLost,
     TrainingRecord,
     TrialRecord,
@@ -115,8 +114,7 @@ class Worker:
             if not mine:
                 time.sleep(WAIT_S)
             try:
-                self._mend(mine)
-                self.trainer.run([job for job in mine if not self._known(job).ended])
+                self.trainer.run([job for job in mine if not self._is_there(job)])  # lost weights come out the same
                 for job in mine:
                     self._test(job)
             except LeaseLost as lost:  # slept too long: somebody else does it
@@ -130,15 +128,11 @@ class Worker:
         if record.state == FAILED:
             self._discard(job, str(record.reason))
             return True
-        return record.test_metrics is not None and self.results.artifacts.intact(record.weights)
+        return record.test_metrics is not None and self._is_there(job)
 
-    def _mend(self, jobs: Sequence[Job]) -> None:
-        """Trainings whose weights are lost begin again; they come out the same."""
-        for job in jobs:
-            record = self._known(job)
-            if record.state == TRAINED and not self.results.artifacts.intact(record.weights):
-                again = replace(record, state=TRAINING, weights=None, metrics=None, activity=None)
-                self.records.put_training(again, self.leases.owner)
+    def _is_there(self, job: Job) -> bool:
+        record = self._known(job)
+        return record.state == FAILED or (record.state == TRAINED and self.results.artifacts.intact(record.weights))
 
     def _test(self, job: Job) -> None:
         record = self._known(job)
@@ -161,9 +155,8 @@ class Worker:
         """Trials to work on: those that nobody alive holds, then new ones."""
         taken: list[TrialRecord] = []
         for trial in self._left_lying(self.records.trials()):
-            if len(taken) < self.settings.population:
-                if self._claim(trial.number, PROPOSED):
-                    taken.append(trial)
+            if len(taken) < self.settings.population and self._claim(trial.number, PROPOSED):
+                taken.append(trial)
         while len(taken) < self.settings.population and self._wanted():
             if self.leases.claim(ASKING) is None:
                 if taken:
