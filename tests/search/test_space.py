@@ -82,7 +82,11 @@ def test_the_demo_searches_block_size_sparsity_word_lengths_and_parallelism_in_o
         ("search.objectives", "error", "x.toml: search.objectives: must be a list such as"),
         ("search.limits", {"dspp": 3}, "x.toml: search.limits.dspp: unknown cost 'dspp'; did you mean 'dsp'?"),
         ("search.limits", {"dsp": -3}, "x.toml: search.limits.dsp: must be a number above zero, got -3"),
-        ("search.sampler", "tpee", "x.toml: search.sampler: must be 'tpe', 'nsga2', 'nsga3', 'gp', 'random' or 'qmc'"),
+        (
+            "search.sampler",
+            "tpee",
+            "x.toml: search.sampler: must be 'tpe', 'nsga2', 'nsga3', 'gp', 'random', 'qmc' or 'ernn'",
+        ),
         ("search.trials", 0, "x.toml: search.trials: must be greater than or equal to 1, got 0"),
         ("task", "ru_phone", "x.toml: task.name: unknown task 'ru_phone'; did you mean 'ru_phones'?"),
         ("task.subset", "minni", "x.toml: task.subset: unknown subset 'minni'; did you mean 'mini'?"),
