@@ -10,9 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codesign.errors import CodesignError, StudyError
+from codesign.search.server import PATIENCE_S, RETRY_S
+
+if TYPE_CHECKING:
+    from codesign.search.study import Study
 
 POLL_S = 0.5
 DEATHS_PER_WORKER = 3
@@ -91,6 +95,20 @@ def share(place: int, size: int) -> list[int]:
     return [cores[(place * each + i) % len(cores)] for i in range(each)]
 
 
+def _joined(folder: Path, storage: str, study: str, lease_s: float) -> "Study":
+    """The study; a server that is away is waited for, as the process that started this one has just spoken with it."""
+    from codesign.search.study import join
+
+    since = time.monotonic()
+    while True:
+        try:
+            return join(folder, storage, study, lease_s)
+        except StudyError:
+            if time.monotonic() - since > PATIENCE_S:
+                raise
+            time.sleep(RETRY_S)
+
+
 def _work(folder: Path, storage: str, study: str, lease_s: float, cores: Sequence[int], lines: Any) -> None:
     """A worker process: search, then confirm."""
     import signal
@@ -98,10 +116,9 @@ def _work(folder: Path, storage: str, study: str, lease_s: float, cores: Sequenc
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # gives its leases back
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)  # before XLA counts its threads
-    from codesign.search.study import join
 
     try:
-        with join(folder, storage, study, lease_s).worker(warn=lambda line: lines.put(("warning", line))) as worker:
+        with _joined(folder, storage, study, lease_s).worker(warn=lambda line: lines.put(("warning", line))) as worker:
             worker.search()
             worker.confirm()
     except CodesignError as error:

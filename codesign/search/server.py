@@ -136,6 +136,6 @@ def fault(label: str, error: Exception) -> StudyError:
 def _is_passing(error: Exception) -> bool:
     """Whether another try may succeed: after a cut, a deadlock, or a row that another process inserted first."""
     cause = error if isinstance(error, sql.exc.DBAPIError) else error.__cause__
-    if isinstance(cause, sql.exc.OperationalError | sql.exc.IntegrityError):
-        return True
+    if isinstance(cause, sql.exc.OperationalError | sql.exc.IntegrityError | sql.exc.PendingRollbackError):
+        return True  # the last of them: a session that was cut off says so once more before it begins anew
     return isinstance(cause, sql.exc.DBAPIError) and cause.connection_invalidated

@@ -225,10 +225,10 @@ def test_a_worker_that_sleeps_past_its_lease_and_wakes_up_does_no_harm(tmp_path)
         by_others = outcome(folder)
         os.kill(sleeper.pid, signal.SIGCONT)
         _, errors = sleeper.communicate(timeout=120)
+        assert sleeper.returncode == 0, errors
     finally:
         sleeper.kill()
-        sleeper.wait()
-    assert sleeper.returncode == 0, errors
+        sleeper.communicate()
     assert outcome(folder) == by_others
     trials = sound(folder).records.trials()
     assert trials[held.number].state in (TRAINED, STOPPED)  # under its own number
@@ -244,8 +244,8 @@ def test_a_worker_process_that_is_killed_is_replaced_and_its_trial_goes_on(tmp_p
         lease = next(lease for item, lease in Records(folder).leases().items() if item.startswith("training"))
         os.kill(int(lease.owner.rsplit(" ", 3)[1]), signal.SIGKILL)
         _, errors = main.communicate(timeout=300)
+        assert main.returncode == 0, errors
     finally:
         main.kill()
-        main.wait()
-    assert main.returncode == 0, errors
+        main.communicate()
     sound(folder, trials=6)
