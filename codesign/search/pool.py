@@ -1,7 +1,7 @@
 """Worker processes of one machine: each a process of its own with its share of the cores.
 
-A network of the sizes that fit on a chip keeps one core busy and hardly two: trainings side by side, a core each, are
-faster than one after the other on all cores.
+The matrices of a network that fits on a chip are small: XLA finds little in them to divide among cores. Workers
+therefore get cores of their own and train side by side.
 """
 
 import multiprocessing

@@ -22,6 +22,7 @@ from codesign.search.pool import Pool
 from codesign.search.proposals import Proposals
 from codesign.search.records import REFUSED, STOPPED, TRAINED, Records
 from codesign.search.results import FrontRow, Results
+from codesign.search.samplers import require
 from codesign.search.space import N_SAMPLES, SearchSpace
 from codesign.search.worker import Worker
 
@@ -90,6 +91,7 @@ class Study:
     ) -> None:
         self.space, self.lease_s = space, lease_s
         self.folder = Path(folder) if folder is not None else Path("results") / space.name
+        require(space.settings.sampler)
         training.splits(space.task)  # where data are missing or wrong, no folder is made
         Artifacts(self.folder, artifacts).check()  # nor where this is no address
         with self._guard():

@@ -29,7 +29,7 @@ from codesign.tasks import Task
 from codesign.training import Checkpoint
 
 CHECKPOINT_S = 60.0
-"""Seconds of training that a killed process may lose between two rungs."""
+"""Seconds between two checkpoints, which are made at the end of an epoch; a killed process loses what came after."""
 
 WAIT_S = 0.3
 """Between two looks at what others do."""

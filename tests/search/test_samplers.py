@@ -9,6 +9,7 @@ from codesign.errors import InputError
 from codesign.search.proposals import Proposals
 from codesign.search.records import Records
 from codesign.search.samplers import SAMPLERS, Renewed
+from codesign.search.study import Study
 from tests.tiny import tiny_space
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -64,6 +65,7 @@ def test_known_designs_come_first_and_no_sampler_touches_them():
 
 
 @pytest.mark.skipif(HAS_TORCH, reason="PyTorch is installed")
-def test_gp_without_pytorch_says_what_to_install():
+def test_gp_without_pytorch_says_what_to_install_and_makes_no_folder(tmp_path):
     with pytest.raises(InputError, match=r"search.sampler: gp needs PyTorch; pip install 'codesign\[gp\]', or use tpe"):
-        SAMPLERS["gp"](0)
+        Study(tiny_space(sampler="gp"), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
