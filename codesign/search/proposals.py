@@ -6,11 +6,11 @@ import time
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from codesign.design import Design, Recipe
 from codesign.errors import StudyError
@@ -21,119 +21,207 @@ from codesign.search.samplers import NEEDS_VALUES, Renewed
 from codesign.search.server import again
 from codesign.search.space import SearchSpace
 
+MEMORY = "sampler memory"
+"""Fact about a study: what its sampler remembers beside the trials."""
+
 UNFIT = 1.0  # value of a constraint that a design breaks without a measure of how far
 UNFINISHED = "unfinished"
-"""The constraint that a trial breaks which was stopped at a rung; set when it is told."""
+"""The constraint that a trial breaks which was stopped at a rung; only such trials have it."""
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
 
-class Proposals:
-    """The Optuna study behind a search; objectives are told as error and log10 of costs."""
+def suggested(space: SearchSpace, trial: BaseTrial) -> tuple[Design, Recipe]:
+    """The point of a space that a trial stands for; asking again gives the same."""
 
-    def __init__(self, space: SearchSpace, records: Records) -> None:
-        self.space, self.server = space, records.server
+    def pick(name: str, node: Choice | Range) -> Scalar:
+        if isinstance(node, Choice):
+            return cast(Scalar, trial.suggest_categorical(name, node.values))
+        if node.whole and (node.step is None or float(node.step).is_integer()):
+            step = int(node.step or 1)
+            return trial.suggest_int(name, int(node.low), int(node.high), step=step, log=node.log)
+        return trial.suggest_float(name, node.low, node.high, step=node.step, log=node.log)
+
+    return space.design(pick)
+
+
+class Memory(optuna.storages.InMemoryStorage):
+    """Proposals in memory; what a sampler remembers of the study as a whole is kept among the study's records."""
+
+    def __init__(self, records: Records) -> None:
+        super().__init__()
+        self.records = records
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Only who asks calls this, and only one asks at a time."""
+        self.records.set(MEMORY, {**(self.records.get(MEMORY) or {}), key: value})
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """What was remembered, by whichever worker."""
+        return self.records.get(MEMORY) or {}
+
+
+def stored_study(space: SearchSpace, records: Records) -> optuna.Study:
+    """The Optuna study in a study's database, made if it is not there."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for attempt in range(CREATE_TRIES):
+        try:
+            storage = optuna.storages.RDBStorage(records.url, engine_kwargs=records.storage.engine_options())
+            records.server.watch(storage.engine)
+            study = optuna.create_study(
+                storage=storage,
+                study_name=records.study,
+                directions=["minimize"] * len(space.objectives),
+                load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(),  # never asked
+            )
+            weakref.finalize(study, storage.engine.dispose)
+            break
+        except StudyError:
+            raise
+        except Exception as error:  # another process makes the tables: every database says so in its own way
+            if attempt == CREATE_TRIES - 1:
+                raise records.fault(error) from error
+            time.sleep(0.2)
+    if study.metric_names is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([name if name == "error" else f"log10 {name}" for name in space.objectives])
+    return study
+
+
+class Proposals:
+    """The Optuna study behind a search; objectives are told as error and log10 of costs.
+
+    Samplers work on a copy in memory, which is brought up to the stored study before every use. A trial is asked for
+    and its parameters are drawn there; then it is written down in one transaction, whole or not at all.
+
+    Args:
+        space: that is searched.
+        records: of the study.
+        stored: the Optuna study that all workers share.
+
+    Attributes:
+        study: the copy in memory.
+    """
+
+    def __init__(self, space: SearchSpace, records: Records, stored: optuna.Study) -> None:
+        self.space, self.records, self.server, self.stored = space, records, records.server, stored
         self.phases = Phases(space) if space.settings.sampler == "ernn" else None
         self.sampler = Renewed(
             "random" if self.phases else space.settings.sampler, space.settings.seed, dict(enumerate(space.starts))
         )
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        for attempt in range(CREATE_TRIES):
-            try:
-                storage = optuna.storages.RDBStorage(records.url, engine_kwargs=records.storage.engine_options())
-                weakref.finalize(self, storage.engine.dispose)
-                self.server.watch(storage.engine)
-                self.study = optuna.create_study(
-                    storage=storage,
-                    study_name=records.study,
-                    directions=["minimize"] * len(space.objectives),
-                    load_if_exists=True,
-                    sampler=self.sampler,
-                )
-                break
-            except StudyError:
-                raise
-            except Exception as error:  # another process makes the tables: every database says so in its own way
-                if attempt == CREATE_TRIES - 1:
-                    raise records.fault(error) from error
-                time.sleep(0.2)
-        if self.study.metric_names is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                names = [name if name == "error" else f"log10 {name}" for name in space.objectives]
-                self.study.set_metric_names(names)
+        self.storage = stored._storage  # Optuna offers no public way to add a trial that is still running
+        self._empty()
+
+    def _empty(self) -> None:
+        self._asked: int | None = None  # asked for and not written down
+        self.memory = Memory(self.records)
+        self.study = optuna.create_study(
+            storage=self.memory, directions=["minimize"] * len(self.space.objectives), sampler=self.sampler
+        )
 
     @again
+    def refresh(self) -> list[FrozenTrial]:
+        """Bring the copy up to the database: all trials by number."""
+        stored = self.stored.get_trials(deepcopy=False)
+        if self._asked is not None:  # nothing came of it, and by now its number may be another trial's
+            self._empty()
+        known = self.study.get_trials(deepcopy=False)
+        for trial in stored[len(known) :]:
+            self.study.add_trial(trial)
+        for before in known:
+            if before.state == TrialState.RUNNING and (now := stored[before.number]).state.is_finished():
+                for name, value in now.system_attrs.items():
+                    self.memory.set_trial_system_attr(before._trial_id, name, value)
+                self.memory.set_trial_state_values(before._trial_id, now.state, now.values)
+        return stored
+
     def running(self) -> list[int]:
         """Numbers of the trials that Optuna has not been told of."""
-        return [t.number for t in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+        return [trial.number for trial in self.refresh() if trial.state == TrialState.RUNNING]
+
+    def take_up(self, number: int) -> FrozenTrial:
+        """A trial that this or another process has written down."""
+        return self.refresh()[number]
 
     @again
-    def take_up(self, number: int) -> optuna.Trial:
-        """A running trial of this or another process, under its own number."""
-        (frozen,) = [t for t in self.study.get_trials(deepcopy=False) if t.number == number]
-        # What ask() does after creating a trial; Optuna offers no public way to take one up again.
-        return optuna.trial.Trial(self.study, frozen._trial_id)
-
     def ask(self) -> optuna.Trial:
-        """A new trial; the caller sees to it that nobody else asks meanwhile."""
-        before = set(self.running())
-        asked = self._asked()
-        first = min(set(self.running()) - before, default=asked.number)
-        # The server made a trial, was cut off before it said so, and was asked again: the first is not to be lost.
-        return asked if first == asked.number else self.take_up(first)
+        """A new trial, nowhere but here until it is put; the caller sees to it that nobody else asks meanwhile."""
+        self.refresh()
+        if self._repeats():
+            self.sampler.wanders.add(len(self.study.get_trials(deepcopy=False)))
+        asked = self.study.ask()
+        self._asked = asked.number
+        return asked
+
+    def _repeats(self) -> bool:
+        """Whether the last trial taught nothing: its network was there, and every accelerator had been costed."""
+        if not (self.space.settings.train_once and self.space.settings.every_accelerator):
+            return False
+        trials = self.study.get_trials(deepcopy=False)
+        if not trials:
+            return False
+        network = [pair for pair in trials[-1].params.items() if not pair[0].startswith("accelerator.")]
+        return any(all(trial.params.get(name) == value for name, value in network) for trial in trials[:-1])
 
     @again
-    def _asked(self) -> optuna.Trial:
-        return self.study.ask()
-
-    @again
-    def design(self, trial: optuna.Trial) -> tuple[Design, Recipe]:
-        """The point of the space that the trial stands for; asking again gives the same."""
+    def design(self, trial: BaseTrial) -> tuple[Design, Recipe]:
+        """The point of the space that the trial stands for."""
         if self.phases is not None:
             point = self.phases.next(self._errors(trial.number))
             self.sampler.given.setdefault(trial.number, point or self.phases.first)
+        return suggested(self.space, trial)
 
-        def pick(name: str, node: Choice | Range) -> Scalar:
-            if isinstance(node, Choice):
-                return cast(Scalar, trial.suggest_categorical(name, node.values))
-            if node.whole and (node.step is None or float(node.step).is_integer()):
-                step = int(node.step or 1)
-                return trial.suggest_int(name, int(node.low), int(node.high), step=step, log=node.log)
-            return trial.suggest_float(name, node.low, node.high, step=node.step, log=node.log)
+    def put(self, trial: optuna.Trial, violations: Mapping[str, float]) -> bool:
+        """Write a trial down that was asked for, with every constraint, always in the same order.
 
-        return self.space.design(pick)
+        Returns:
+            Whether it has the number under which it was asked: not where somebody else asked meanwhile.
+        """
+        for name, value in violations.items():
+            trial.set_constraint(name, value if math.isfinite(value) else UNFIT)
+        found = self._put(self.study.get_trials(deepcopy=False)[trial.number], [])
+        if found:
+            self._asked = None
+        return found
+
+    @again
+    def _put(self, trial: FrozenTrial, tried: list[bool]) -> bool:
+        if tried:  # cut off: it stands there if it had been committed
+            stored = self.stored.get_trials(deepcopy=False)[trial.number : trial.number + 1]
+            if stored:
+                return (stored[0].params, stored[0].system_attrs) == (trial.params, trial.system_attrs)
+        tried.append(True)
+        made = self.storage.create_new_trial(self.stored._study_id, trial)
+        number = self.storage.get_trial_number_from_id(made)
+        return number == trial.number
 
     @again
     def exhausted(self) -> bool:
         """Whether there is nothing left to propose: the phases of E-RNN come to an end."""
-        return self.phases is not None and self.phases.next(self._errors(None)) is None
+        if self.phases is None:
+            return False
+        self.refresh()
+        return self.phases.next(self._errors(None)) is None
 
     def _errors(self, before: int | None) -> dict[frozenset[tuple[str, Scalar]], float]:
         """Errors of the trials so far, or of those before one; infinite where nothing was trained."""
         trials = self.study.get_trials(deepcopy=False)[:before]
         return {key(t.params): t.values[0] if t.values else math.inf for t in trials if t.state.is_finished()}
 
-    @again
-    def constrain(self, trial: optuna.Trial, violations: Mapping[str, float]) -> None:
-        """Set every constraint, always in the same order; those set before a crash stay."""
-        known = trial.constraints
-        for name, value in violations.items():
-            if name not in known:
-                trial.set_constraint(name, value if math.isfinite(value) else UNFIT)
-
     def tell(self, number: int, values: Sequence[float]) -> None:
         """A trained trial's error and costs, in the order of the objectives."""
-        self._finish(number, 0.0, self._point(values))
+        self._told(number, self._point(values))
 
     def refuse(self, number: int, values: Sequence[float]) -> None:
         """A design that was not trained because it cannot run; `values` hold the worst error there is."""
-        settings = self.space.settings
-        self._finish(number, 0.0, self._point(values) if settings.sampler in NEEDS_VALUES else None)
+        self._told(number, self._point(values) if self.space.settings.sampler in NEEDS_VALUES else None)
 
     def stop(self, number: int, values: Sequence[float]) -> None:
         """A trial that went no further than a rung; `values` hold its error there."""
-        self._finish(number, UNFIT, self._point(values) if self.space.settings.sampler in NEEDS_VALUES else None)
+        values_told = self._point(values) if self.space.settings.sampler in NEEDS_VALUES else None
+        self._told(number, values_told, broken=UNFINISHED)
 
     def fail(self, number: int) -> None:
         """A trial whose training broke."""
@@ -143,19 +231,27 @@ class Proposals:
         costs = np.log10(np.maximum(values[1:], 1e-30))
         return [float(values[0]), *(float(cost) for cost in costs)]
 
-    def _finish(self, number: int, unfinished: float, values: Sequence[float] | None) -> None:
-        if number not in self.running():
-            return  # told before, by a process that died right after it or was faster
-        if self.space.settings.rungs:
-            try:
-                self.constrain(self.take_up(number), {UNFINISHED: unfinished})
-            except optuna.exceptions.UpdateFinishedTrialError:
-                return  # by another process, since
-        self._told(number, values, TrialState.PRUNED if values is None else TrialState.COMPLETE)
-
     @again
-    def _told(self, number: int, values: Sequence[float] | None, state: TrialState) -> None:
+    def _told(
+        self,
+        number: int,
+        values: Sequence[float] | None,
+        state: TrialState | None = None,
+        broken: str | None = None,
+    ) -> None:
+        """Once: a process may have told it before and died right after, or another be faster.
+
+        Args:
+            state: default: complete with values, pruned without.
+            broken: a constraint that only now turned out to be broken.
+        """
+        state = state or (TrialState.PRUNED if values is None else TrialState.COMPLETE)
         try:
-            self.study.tell(number, values, state, skip_if_finished=True)
+            trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.stored._study_id, number)
+            if broken is not None:
+                trial = optuna.trial.Trial(self.stored, trial_id)
+                if broken not in trial.constraints:
+                    trial.set_constraint(broken, UNFIT)
+            self.stored.tell(number, values, state, skip_if_finished=True)
         except optuna.exceptions.UpdateFinishedTrialError:
             pass

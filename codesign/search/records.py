@@ -353,17 +353,18 @@ class Records:
                 pass
         return self.get(key)
 
-    def trials(self) -> list[TrialRecord]:
-        """All trials by number; only those whose state has changed since the last look are read in full."""
-        seen = self._rows(_TRIALS, _TRIALS.c.number, columns=[_TRIALS.c.number, _TRIALS.c.state])
+    def trials(self, state: str | None = None, network_key: str | None = None) -> list[TrialRecord]:
+        """Trials by number, all or those of a state or a network; only what has changed since the last look is read
+        in full."""
+        wanted = {_TRIALS.c.state: state, _TRIALS.c.network_key: network_key}
+        where = [column == value for column, value in wanted.items() if value is not None]
+        seen = self._tuples([_TRIALS.c.number, _TRIALS.c.state], _TRIALS.c.number, *where)
         known = self._trials
-        new = [
-            row["number"] for row in seen if row["number"] not in known or known[row["number"]].state != row["state"]
-        ]
+        new = [number for number, state in seen if number not in known or known[number].state != state]
         for numbers in _portions(new):
             for row in self._rows(_TRIALS, _TRIALS.c.number, _TRIALS.c.number.in_(numbers)):
                 known[row["number"]] = TrialRecord(**row)
-        return [known[row["number"]] for row in seen]
+        return [known[number] for number, _ in seen]
 
     @again
     def state(self, number: int) -> str | None:
@@ -399,10 +400,9 @@ class Records:
         table = _TRAININGS.c
         tested = table.test_metrics.is_not(None).label("tested")
         marks = [table.state, table.epochs, table.checkpoint, table.weights, tested]
-        seen = self._rows(_TRAININGS, table.network_key, columns=[table.network_key, table.seed, *marks])
         found, new = {}, []
-        for row in seen:
-            key, mark = (row.pop("network_key"), row.pop("seed")), tuple(row.values())
+        for network_key, seed, *mark in self._tuples([table.network_key, table.seed, *marks], table.network_key):
+            key = network_key, seed
             if key not in self._trainings or self._trainings[key][0] != mark:
                 new.append((key, mark))
             found[key] = mark
@@ -509,12 +509,16 @@ class Records:
         if connection.scalar(query.with_for_update()) != owner:
             raise LeaseLost(item)
 
+    def _rows(self, table: sql.Table, order: Any, *where: Any) -> list[dict[str, Any]]:
+        columns = [column for column in table.c if column.name != "study"]
+        names = [column.name for column in columns]
+        return [dict(zip(names, row, strict=True)) for row in self._tuples(columns, order, *where)]
+
     @again
-    def _rows(self, table: sql.Table, order: Any, *where: Any, columns: Any = None) -> list[dict[str, Any]]:
-        columns = columns or [column for column in table.c if column.name != "study"]
-        query = sql.select(*columns).where(table.c.study == self.study, *where).order_by(order)
+    def _tuples(self, columns: list[Any], order: sql.Column[Any], *where: Any) -> list[Any]:
+        query = sql.select(*columns).where(order.table.c.study == self.study, *where).order_by(order)
         with self._guard(), self.engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return list(connection.execute(query))
 
     def _put(self, connection: sql.Connection, table: sql.Table, row: Mapping[str, Any]) -> None:
         full = {"study": self.study, **row}

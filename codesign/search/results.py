@@ -113,6 +113,8 @@ class Results:
         self._remembered: dict[str, list[Costed]] = {}
         # rows of a network, and the records they were made of
         self._made: dict[tuple[str, bool], tuple[tuple[Any, ...], list[FrontRow]]] = {}
+        # rows of all networks, and the front among them, when it was last asked for
+        self._seen: tuple[dict[str, list[FrontRow]], list[FrontRow]] = {}, []
 
     @cached_property
     def grid(self) -> Grid:
@@ -142,8 +144,10 @@ class Results:
 
     def trained(self) -> list[FrontRow]:
         """Every trained design, dominated or not; with `every_accelerator`, on every accelerator it runs on."""
-        limits = self.space.limits
-        return self._designs(self.grid if self.space.settings.every_accelerator else None, limits)
+        return _sorted(self._own_designs())
+
+    def _own_designs(self) -> dict[str, list[FrontRow]]:
+        return self._designs(self.grid if self.space.settings.every_accelerator else None, self.space.limits)
 
     def what_if(self, changes: dict[str, list[Scalar]], limits: dict[str, float]) -> list[FrontRow]:
         """The front with other accelerators or limits, from what is stored: nothing is trained.
@@ -159,20 +163,26 @@ class Results:
                 there is no such cost as the study minimised.
         """
         grid = Grid(self.space, changes)
-        rows = self._designs(grid, limits, proposed=False)
+        rows = _sorted(self._designs(grid, limits, proposed=False))
         for row in rows:
             for name in self.objectives[1:]:
                 if row.cost[name] is None:
                     raise InputError(f"{row.design.accelerator.technology} has no {name}, which this study minimised")
-        if not rows and (trained := self._designs(None, limits)):
+        if not rows and (trained := _sorted(self._designs(None, limits))):
             reasons = Counter(grid.obstacles(row.design.network, limits) for row in trained)
             raise InputError(f"no trained network runs there; mostly because {reasons.most_common(1)[0][0]}")
         return self._front(rows)
 
     def candidates(self) -> list[FrontRow]:
         """The front as the search saw it: every network with the one seed it was trained with."""
-        rows = self.trained()
-        return self._members(rows, [row.error_search for row in rows])
+        now, (before, front) = self._own_designs(), self._seen
+        if all(now.get(key) is rows for key, rows in before.items()):  # what is dominated stays so: only add
+            rows = front + [row for key in now.keys() - before.keys() for row in now[key]]
+        else:
+            rows = [row for mine in now.values() for row in mine]
+        front = self._members(rows, [row.error_search for row in rows])
+        self._seen = now, front
+        return list(front)
 
     def front(self) -> list[FrontRow]:
         """The non-dominated designs, best error first.
@@ -213,25 +223,25 @@ class Results:
             dominated += ((no_worse & better) | (cheaper & equal)).any(1)
         return [float(1.0 - share) for share in dominated / CHANCE_DRAWS]
 
-    def _designs(self, grid: Grid | None, limits: dict[str, float], proposed: bool = True) -> list[FrontRow]:
-        """Trained networks on the accelerators of their trials, and on those of a grid."""
+    def _designs(self, grid: Grid | None, limits: dict[str, float], proposed: bool = True) -> dict[str, list[FrontRow]]:
+        """Trained networks by key, on the accelerators of their trials, and on those of a grid."""
         runs: dict[str, list[TrainingRecord]] = {}
         for (key, _), record in sorted(self.records.trainings().items()):
             if record.state == TRAINED:
                 runs.setdefault(key, []).append(record)
         trials: dict[str, list[TrialRecord]] = {}
-        for trial in self.records.trials():
-            if trial.state == TRAINED and trial.network_key in runs:
+        for trial in self.records.trials(TRAINED):
+            if trial.network_key in runs:
                 trials.setdefault(trial.network_key, []).append(trial)
         own_grid = proposed and (grid is None or grid is self.grid)
-        rows: list[FrontRow] = []
+        designs: dict[str, list[FrontRow]] = {}
         for key, mine in trials.items():
             made_of = (*runs[key], *mine)
             before = self._made.get((key, grid is None)) if own_grid else None
             if before is not None and len(before[0]) == len(made_of) and all(map(is_, before[0], made_of)):
-                rows += before[1]
+                designs[key] = before[1]
                 continue
-            started = len(rows)
+            rows = designs[key] = []
             first = Design.model_validate(mine[0].design)
             recipe, summary = Recipe.model_validate(mine[0].recipe), _summary(runs[key], self.space.settings.seed)
             own: dict[Accelerator, TrialRecord] = {}
@@ -260,8 +270,8 @@ class Results:
                     )
                 )
             if own_grid:
-                self._made[key, grid is None] = made_of, rows[started:]
-        return sorted(rows, key=lambda row: (row.trial, row.derived))
+                self._made[key, grid is None] = made_of, rows
+        return designs
 
     def _on(self, grid: Grid, key: str, network: Network, activity: Activity, limits: dict[str, float]) -> list[Costed]:
         """A trained network on a grid; the search's own grid is asked again and again, and remembered."""
@@ -360,6 +370,10 @@ class Results:
         if any(value is None for value, _ in valued):
             raise InputError(f"this technology has no {best}; choose another field")
         return min(valued, key=lambda pair: pair[0] if pair[0] is not None else float("inf"))[1]
+
+
+def _sorted(designs: dict[str, list[FrontRow]]) -> list[FrontRow]:
+    return sorted((row for rows in designs.values() for row in rows), key=lambda row: (row.trial, row.derived))
 
 
 def activity_of(run: TrainingRecord) -> Activity:

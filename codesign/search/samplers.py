@@ -55,6 +55,10 @@ ONE_SEED = frozenset({"qmc"})
 """Samplers whose points belong to one sequence: every trial takes the next of it."""
 
 
+REMEMBERS_SPACE = frozenset({"tpe"})
+"""Samplers that must draw from the very joint space which they have inferred; of the others one infers it for all."""
+
+
 class Renewed(BaseSampler):
     """A sampler made anew from (seed, trial number, parameter) whenever it is asked.
 
@@ -62,23 +66,29 @@ class Renewed(BaseSampler):
         name: of a sampler.
         seed: of the study.
         given: parameters by trial number, which no sampler draws.
+
+    Attributes:
+        wanders: numbers of trials that are drawn at random, whatever the sampler.
     """
 
     def __init__(self, name: str, seed: int, given: Mapping[int, Mapping[str, Any]] | None = None) -> None:
         self.name, self.seed, self.given = name, seed, dict(given or {})
+        self.wanders: set[int] = set()
         self._joint: tuple[int, BaseSampler] | None = None  # of the trial at hand: its steps share what they find
+        self._inferring = _made(name, seed) if name not in REMEMBERS_SPACE else None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What is drawn jointly: nothing in a trial that is given."""
-        if trial.number in self.given:
+        if trial.number in self.given or trial.number in self.wanders:
             return {}
-        return self._of(trial).infer_relative_search_space(study, trial)
+        # Anew for each trial it would look through all trials there are.
+        return (self._inferring or self._of(trial)).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Joint draws."""
-        if trial.number in self.given:
+        if trial.number in self.given or trial.number in self.wanders:
             return {}
         return self._of(trial).sample_relative(study, trial, search_space)
 
@@ -107,6 +117,11 @@ class Renewed(BaseSampler):
     def _fresh(self, trial: FrozenTrial, parameter: str = "") -> BaseSampler:
         entropy = [self.seed, trial.number, crc32(parameter.encode())]
         drawn = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return SAMPLERS[self.name](self.seed if self.name in ONE_SEED else drawn)
+        name = "random" if parameter and trial.number in self.wanders else self.name
+        return _made(name, self.seed if name in ONE_SEED else drawn)
+
+
+def _made(name: str, seed: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return SAMPLERS[name](seed)

@@ -59,7 +59,7 @@ class SearchSettings(Spec):
     hardware_first: bool = True
     train_once: bool = True
     every_accelerator: bool = True
-    rungs: int = Field(default=0, ge=0, le=6)
+    rungs: int = Field(default=2, ge=0, le=6)
     reduction: int = Field(default=3, ge=2, le=10)
     warm_start: bool = True
     population: int = Field(default=1, ge=1, le=1024)

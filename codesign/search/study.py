@@ -19,7 +19,7 @@ from codesign.search.artifacts import Artifacts
 from codesign.search.environment import environment
 from codesign.search.leases import TIMEOUT_S, Leases
 from codesign.search.pool import Pool
-from codesign.search.proposals import Proposals
+from codesign.search.proposals import Proposals, stored_study
 from codesign.search.records import REFUSED, STOPPED, TRAINED, Records
 from codesign.search.results import FrontRow, Results
 from codesign.search.samplers import require
@@ -101,7 +101,7 @@ class Study:
                 self._check_fingerprint()
                 if not joins:
                     self._state_facts(artifacts)
-                self.proposals = Proposals(space, self.records)
+                self.proposals = Proposals(space, self.records, stored_study(space, self.records))
         self.results = Results(self.folder, self.records.url, space.name)
         self.results.records.engine.dispose()
         self.results.records = self.records  # one pool of connections, one wait when the server is away

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import optuna
+from optuna.trial import BaseTrial
 
 from codesign import hardware, training
 from codesign.design import Design, Network, Recipe, digest
@@ -145,16 +146,15 @@ class Worker:
 
     def _discard(self, job: Job, reason: str) -> None:
         """A network that some seed cannot train leaves the front; the next run trains another."""
-        for trial in self.records.trials():
-            if trial.network_key == job.key and trial.state == TRAINED:
-                self.records.put_trial(replace(trial, state=FAILED, reasons=[f"seed {job.seed}: {reason}"]))
+        for trial in self.records.trials(TRAINED, job.key):
+            self.records.put_trial(replace(trial, state=FAILED, reasons=[f"seed {job.seed}: {reason}"]))
 
     # ------------------------------------------------------------------ taking trials
 
     def _take(self) -> list[TrialRecord]:
         """Trials to work on: those that nobody alive holds, then new ones."""
         taken: list[TrialRecord] = []
-        for trial in self._left_lying(self.records.trials()):
+        for trial in self._left_lying(self.records.trials(PROPOSED)):
             if len(taken) < self.settings.population and self._claim(trial.number, PROPOSED):
                 taken.append(trial)
         while len(taken) < self.settings.population and self._wanted():
@@ -172,8 +172,8 @@ class Worker:
 
     def _ask(self) -> list[TrialRecord]:
         """A new trial, or one whose asker died right then; it, if it is to be trained."""
-        known = {trial.number for trial in self.records.trials()}
-        lying = self.leases.free([trial_item(number) for number in self.proposals.running() if number not in known])
+        unknown = [number for number in self.proposals.running() if self.records.state(number) is None]
+        lying = self.leases.free([trial_item(number) for number in unknown])
         asked = self.proposals.take_up(int(lying[0].split()[-1])) if lying else self.proposals.ask()
         return self._propose(asked) if self._claim(asked.number, None) else []
 
@@ -186,9 +186,8 @@ class Worker:
             return False
         return True
 
-    def _left_lying(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    def _left_lying(self, waiting: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Open trials on which, and on whose trainings, nobody alive works."""
-        waiting = [trial for trial in trials if trial.state == PROPOSED]
         if not waiting:
             return []
         ended = {key for key, record in self.records.trainings().items() if record.ended}
@@ -216,11 +215,13 @@ class Worker:
             )
         return True
 
-    def _propose(self, trial: optuna.Trial) -> list[TrialRecord]:
+    def _propose(self, trial: BaseTrial) -> list[TrialRecord]:
         """Cost a new trial and write it down; it, if it is to be trained."""
         design, recipe = self.proposals.design(trial)
         cost = self.space.cost(design)
-        self.proposals.constrain(trial, self._violations(cost))
+        if isinstance(trial, optuna.Trial) and not self.proposals.put(trial, self._violations(cost)):
+            self.leases.release(trial_item(trial.number))
+            return []
         reasons = [*cost.reasons(), *self._broken_limits(cost)]
         key = self._network_key(design.network, recipe, trial.number)
         record = TrialRecord(
@@ -246,7 +247,7 @@ class Worker:
     def _seed_for(self, design: Design, key: str) -> int:
         """The search's own seed; a design that was trained before buys its network the next one."""
         first, plain = self.settings.seed, design.model_dump(mode="json")
-        before = [t for t in self.records.trials() if (t.network_key, t.state, t.design) == (key, TRAINED, plain)]
+        before = [trial for trial in self.records.trials(TRAINED, key) if trial.design == plain]
         return first + min(len(before), self.settings.confirm_seeds - 1)
 
     # ------------------------------------------------------------------ working on them
@@ -276,7 +277,8 @@ class Worker:
     def _job(self, trial: TrialRecord) -> Job:
         network = Design.model_validate(trial.design).network
         recipe = Recipe.model_validate(trial.recipe)
-        epochs = budgets(recipe.epochs, self.settings.rungs, self.settings.reduction)
+        n_rungs = 0 if self.settings.sampler == "ernn" else self.settings.rungs  # its path compares whole trainings
+        epochs = budgets(recipe.epochs, n_rungs, self.settings.reduction)
         if trial.seed != self.settings.seed:  # one more seed of a network that has passed all rungs
             epochs = epochs[-1:]
         before = recipe.total_epochs - recipe.epochs  # phases before the last train another network

@@ -111,7 +111,7 @@ def learning_rate(settings: Settings, step: jax.Array) -> jax.Array:
 
 def first_pressure(n_layers: int, sparsity: float) -> jax.Array:
     """Before the first step: (layers,)."""
-    return jnp.full((n_layers,), FIRST_PRESSURE if sparsity > 0 else 0.0)
+    return jnp.full((n_layers,), FIRST_PRESSURE if sparsity > 0 else 0.0, jnp.float32)
 
 
 def sizes_and_zeros(made: Pass, real: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -73,7 +73,7 @@ def sound(folder, **search):
     states = [trial.state for trial in trials]
     assert PROPOSED not in states
     assert states.count(TRAINED) + states.count(STOPPED) == (SEARCH | search)["trials"]
-    frozen = study.proposals.study.get_trials()
+    frozen = study.proposals.stored.get_trials()
     assert len(frozen) == len(trials) and all(trial.state.is_finished() for trial in frozen)
     assert records.leases() == {}
     for run in trainings.values():
@@ -120,10 +120,10 @@ def dying(self, *arguments):
 proposals.Proposals.tell = dying
 """
 AFTER_ASKING = """
-ask = proposals.Proposals.ask
-def dying(self):
-    ask(self); die()
-proposals.Proposals.ask = dying
+put = proposals.Proposals.put
+def dying(self, *arguments):
+    put(self, *arguments); die()
+proposals.Proposals.put = dying
 """
 MOMENTS = {
     "at a rung": AT_A_RUNG,

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from codesign.search.leases import Leases
+from codesign.search.proposals import Proposals, stored_study
 from codesign.search.records import TRAINED, LeaseLost, TrainingRecord, trial_item
 from codesign.search.study import Study
 from codesign.search.worker import Worker
@@ -75,10 +76,35 @@ def test_a_trial_that_another_worker_took_right_after_it_was_asked_for_is_its_ow
 
 
 def test_a_trial_whose_asker_died_is_taken_up_before_a_new_one_is_asked_for(worker, study):
-    number = study.proposals.ask().number
+    asked = study.proposals.ask()
+    study.proposals.design(asked)
+    study.proposals.put(asked, {"runs": 0.0})
     worker._ask()
-    assert [trial.number for trial in study.records.trials()] == [number]
-    assert len(study.proposals.study.get_trials()) == 1
+    assert [trial.number for trial in study.records.trials()] == [asked.number]
+    assert len(study.proposals.stored.get_trials()) == 1
+
+
+def test_a_trial_asked_for_while_another_worker_asked_too_is_the_others(worker, study):
+    ask = study.proposals.ask
+    other = Proposals(study.space, study.records, stored_study(study.space, study.records))
+
+    def late():
+        asked, faster = ask(), other.ask()
+        for proposals, trial in ((other, faster), (study.proposals, asked)):
+            proposals.design(trial)
+        assert other.put(faster, {"runs": 0.0})
+        return asked
+
+    study.proposals.ask = late
+    assert worker._ask() == [] and worker.leases.held == set()
+    assert study.proposals.running() == [0, 1] == [trial.number for trial in study.proposals.study.get_trials()]
+
+
+def test_a_trial_that_was_asked_for_and_not_written_down_never_was(study):
+    first = study.proposals.design(study.proposals.ask())
+    again = study.proposals.ask()
+    assert again.number == 0 and study.proposals.design(again) == first
+    assert not study.proposals.stored.get_trials()
 
 
 def test_a_proposal_whose_lease_was_lost_is_not_written(worker, study, monkeypatch):
@@ -89,15 +115,12 @@ def test_a_proposal_whose_lease_was_lost_is_not_written(worker, study, monkeypat
     assert worker._ask() == [] and worker.leases.held == set()
 
 
-def test_a_trial_that_the_server_made_without_saying_so_is_taken_first(study, monkeypatch):
-    ask = study.proposals._asked
-
-    def twice():
-        ask()
-        return ask()
-
-    monkeypatch.setattr(study.proposals, "_asked", twice)
-    assert study.proposals.ask().number == 0
+def test_a_trial_that_the_server_wrote_down_without_saying_so_is_not_written_again(study):
+    asked = study.proposals.ask()
+    study.proposals.design(asked)
+    (frozen,) = study.proposals.study.get_trials()
+    assert study.proposals._put(frozen, tried := []) and study.proposals._put(frozen, tried)
+    assert len(study.proposals.stored.get_trials()) == 1
 
 
 def test_a_claim_whose_answer_was_lost_is_found_when_it_is_repeated(study):

@@ -67,7 +67,7 @@ def test_switched_off_only_what_was_proposed_is_on_the_front(tmp_path):
 
 
 def test_optuna_never_hears_of_derived_designs(study):
-    assert len(study.proposals.study.get_trials()) == len(study.records.trials())
+    assert len(study.proposals.stored.get_trials()) == len(study.records.trials())
 
 
 def test_a_range_of_the_accelerator_is_tried_on_a_grid():

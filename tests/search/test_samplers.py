@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from codesign.errors import InputError
-from codesign.search.proposals import Proposals
+from codesign.search.proposals import Proposals, stored_study
 from codesign.search.records import Records
 from codesign.search.samplers import SAMPLERS, Renewed
 from codesign.search.study import Study
@@ -23,12 +23,13 @@ def draw(folder, sampler, n, told=True, seed=0):
     """The designs of n trials, each told a made-up error."""
     space = tiny_space(sampler=sampler, seed=seed)
     folder.mkdir(exist_ok=True)
-    proposals = Proposals(space, Records(folder, create=True, study=space.name))
+    records = Records(folder, create=True, study=space.name)
+    proposals = Proposals(space, records, stored_study(space, records))
     found = []
     for _ in range(n):
         trial = proposals.ask()
         found.append(proposals.design(trial)[0].model_dump_json())
-        proposals.constrain(trial, {"runs": 0.0})
+        assert proposals.put(trial, {"runs": 0.0})
         if told:
             proposals.tell(trial.number, [0.2 + 0.01 * (trial.number % 7), 1e-6 * (1 + trial.number % 3)])
     return found
@@ -51,6 +52,22 @@ def test_another_seed_proposes_other_designs(sampler, tmp_path):
 def test_workers_that_ask_at_once_are_not_given_the_same_design(tmp_path):
     found = draw(tmp_path, "tpe", 12, told=False)
     assert len(set(found)) > 8
+
+
+def test_after_a_network_that_was_there_before_the_next_is_drawn_at_random(tmp_path):
+    space = tiny_space(sampler="tpe")
+    records = Records(tmp_path, create=True, study=space.name)
+    proposals = Proposals(space, records, stored_study(space, records))
+    seen, repeated = [], False
+    for number in range(40):
+        trial = proposals.ask()
+        assert (number in proposals.sampler.wanders) == repeated
+        network = proposals.design(trial)[0].network
+        repeated = network in seen
+        seen.append(network)
+        proposals.put(trial, {"runs": 0.0})
+        proposals.tell(trial.number, [0.2 if network.input_kernel.structure.kind == "dense" else 0.3, 1e-6])
+    assert 0 < len(proposals.sampler.wanders) < 40
 
 
 def test_known_designs_come_first_and_no_sampler_touches_them():

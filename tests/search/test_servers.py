@@ -95,7 +95,7 @@ def check_nothing_is_lost_or_done_twice(study, trials, asked_twice=False):
     states = Counter(trial.state for trial in found)
     assert states[TRAINED] + states[STOPPED] == trials and not states[PROPOSED] and not states[FAILED]
     assert [trial.number for trial in found] == list(range(len(found)))
-    told = study.proposals.study.get_trials()
+    told = study.proposals.stored.get_trials()
     while asked_twice and told[-1].state.name == "RUNNING" and told[-1].number >= len(found):
         told.pop()
     assert [trial.number for trial in told] == [trial.number for trial in found]
@@ -214,7 +214,7 @@ for line in sys.stdin:
     try:
         study = Study(space, folder, url)
         names = ("fingerprint", "search_space", "box", "environment", "artifacts")
-        answer = [study.proposals.study._study_id, *(study.records.get(name) for name in names)]
+        answer = [study.proposals.stored._study_id, *(study.records.get(name) for name in names)]
     except Exception as error:
         answer = f"{type(error).__name__}: {error}"
     print(json.dumps(answer), flush=True)
