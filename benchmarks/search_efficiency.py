@@ -137,10 +137,12 @@ class History:
 
     def __init__(self, here: World) -> None:
         self.here, self.rows = here, [(0, 0.0, 0, 0.0, 0.0)]
+        self._points: Points | None = None
 
     def add(self, steps: int, seconds: float, confirming: int, points: Points) -> None:
         """A look at a search: steps and seconds of training so far, steps that confirming it would take, its points."""
-        shares = self.here.shares(points)
+        shares = self.rows[-1][3:] if points is self._points else self.here.shares(points)
+        self._points = points
         if shares == self.rows[-1][3:] and len(self.rows) > 1 and self.rows[-2][3:] == shares:
             self.rows.pop()
         self.rows.append((steps, seconds, confirming, *shares))
@@ -197,6 +199,7 @@ def _plain(here: World, method: str, seed: int, n_pe: int | None) -> History:
     space, history = _pinned(here.space, n_pe), History(here)
     study = optuna.create_study(directions=["minimize"] * len(space.objectives), sampler=PLAIN[method](seed))
     steps, seconds, points = 0, 0.0, np.zeros((0, len(space.objectives)))
+    goal = SHARE * attainable(here)[n_pe] if n_pe is not None else SHARE
     for _ in range(TRIALS[True]):
         trial = study.ask()
         design, recipe = suggested(space, trial)
@@ -212,11 +215,12 @@ def _plain(here: World, method: str, seed: int, n_pe: int | None) -> History:
             trial.set_constraint(name, value)
         costs = here.costs(row)
         study.tell(trial, [here.curves[trained][-1], *np.log10(np.maximum(costs, 1e-30))])
-        if max(over.values()) <= 0:
-            points = np.vstack([points, logged(np.array([[here.mean[key], *costs]]))])
+        point = logged(np.array([[here.mean[key], *costs]]))
+        if max(over.values()) <= 0 and not (points <= point).all(1).any():
+            points = np.vstack([points, point])
             points = points[non_dominated(points)]
         history.add(steps, seconds, 0, points)
-        if min(history.rows[-1][3:]) >= SHARE:
+        if min(history.rows[-1][3:]) >= SHARE or (n_pe is not None and history.rows[-1][3] >= goal):
             break
     return history
 
@@ -241,13 +245,17 @@ def _ours(here: World, method: str, seed: int) -> History:
         told = optuna.create_study(directions=["minimize"] * len(space.objectives))  # in memory: quicker, the same
         proposals = Proposals(space, records, told)
         known: dict[tuple[str, int], list[float]] = {}
+        points = logged(np.zeros((0, len(space.objectives))))
 
         def on_progress(phase: str) -> None:
+            nonlocal points
+            before = len(known)
             for row in results.trained():
                 name = row.network_key, row.design.accelerator.n_pe
                 if row.feasible and name not in known:
                     known[name] = [here.mean[key_of(row.design.network)], *here.costs(row.cost)]
-            points = logged(np.array(list(known.values())).reshape(-1, len(space.objectives)))
+            if len(known) > before:
+                points = logged(np.array(list(known.values())))
             steps, seconds = records.spent()
             confirming = 0
             if method not in NOT_OURS:
@@ -389,7 +397,8 @@ def plot(runs: list[Run], path: Path) -> None:
             mine = [run for run in runs if run["method"] == method and run["n_pe"] is None]
             if not mine:
                 continue
-            grid = np.geomspace(min(run[field][1] for run in mine), max(run[field][-1] for run in mine), 200)
+            spent = np.concatenate([run[field] for run in mine])
+            grid = np.geomspace(spent[spent > 0].min(), spent.max(), 200)
             curves = [_curve(run, field, grid) for run in mine]
             axis.plot(grid, np.median(curves, 0), label=method)
             axis.fill_between(grid, np.quantile(curves, 0.25, 0), np.quantile(curves, 0.75, 0), alpha=0.15)
@@ -431,6 +440,7 @@ def main() -> None:
             if count % 20 == 0:
                 _write(known)
     _write(known)
+    plot(known, OUTPUT.with_suffix(".png"))
     print(OUTPUT.with_suffix(".md").read_text())
 
 
@@ -447,7 +457,6 @@ def _write(runs: list[Run]) -> None:
     unfinished.write_text(json.dumps(content).replace('{"method"', '\n{"method"') + "\n")
     os.replace(unfinished, OUTPUT.with_suffix(".json"))
     OUTPUT.with_suffix(".md").write_text(markdown(content))
-    plot(runs, OUTPUT.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -474,6 +474,7 @@ n_pe = 16
 objectives = ["error", "latency_s"]
 sampler = "random"
 trials = {networks}
+rungs = 0
 confirm_seeds = 1
 """
 

@@ -30,18 +30,6 @@ def budgets(epochs: int, n_rungs: int, reduction: int) -> tuple[int, ...]:
     return tuple(sorted(found | {epochs}))
 
 
-def layers(points: Points) -> np.ndarray:
-    """Number of the non-dominated layer of every row of (n, objectives), 0 the best; rows with a NaN come last."""
-    found = np.full(len(points), len(points))
-    left = np.flatnonzero(~np.isnan(points).any(axis=1))
-    number = 0
-    while len(left):
-        best = non_dominated(points[left])
-        found[left[best]] = number
-        left, number = left[~best], number + 1
-    return found
-
-
 def goes_on(points: Mapping[str, Points], network: str, reduction: int) -> bool:
     """Whether a network is trained further.
 
@@ -50,8 +38,13 @@ def goes_on(points: Mapping[str, Points], network: str, reduction: int) -> bool:
             accelerator it can run on. A network counts as its best row does.
         network: which of them.
     """
-    owners = np.repeat(np.arange(len(points)), [len(rows) for rows in points.values()])
-    ranks = np.full(len(points), np.iinfo(np.int64).max)
-    np.minimum.at(ranks, owners, layers(np.concatenate(list(points.values()))))
-    mine = ranks[list(points).index(network)]
-    return bool((ranks < mine).sum() * reduction < len(points))
+    rows, mine = np.concatenate(list(points.values())), list(points).index(network)
+    owners = np.repeat(np.arange(len(points)), [len(of_one) for of_one in points.values()])
+    better: set[int] = set()  # networks of the layers so far
+    while len(better) * reduction < len(points):
+        best = non_dominated(rows)
+        if not best.any() or mine in (found := set(owners[best].tolist())):
+            return True
+        better |= found
+        rows, owners = rows[~best], owners[~best]
+    return False

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesign.search.records import STOPPED, TRAINED
-from codesign.search.rungs import budgets, goes_on, layers
+from codesign.search.rungs import budgets, goes_on
 from codesign.search.study import Study
 from tests.tiny import tiny_space
 
@@ -18,18 +18,28 @@ def test_budgets_are_epochs_divided_by_powers_of_the_reduction():
     assert budgets(1, 4, 2) == (1,)
 
 
-def test_layers_by_hand():
-    points = np.array([[0.0, 3.0], [1.0, 1.0], [3.0, 0.0], [2.0, 2.0], [3.0, 3.0], [np.nan, 0.0], [1.0, 1.0]])
-    assert layers(points).tolist() == [0, 0, 0, 1, 2, 7, 0]
+def layer_of(points, names):
+    """By definition: one more than the deepest layer of a row that dominates it; of a network its best row's."""
+    rows = np.concatenate([points[name] for name in names])
+    owners = [name for name in names for _ in points[name]]
+    found = np.zeros(len(rows), int)
+    for _ in rows:
+        for i, p in enumerate(rows):
+            above = [found[j] for j, q in enumerate(rows) if (q <= p).all() and (q < p).any()]
+            found[i] = max(above, default=-1) + 1
+    return {name: min(found[i] for i, owner in enumerate(owners) if owner == name) for name in names}
 
 
-@given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=12))
-def test_a_layer_is_one_more_than_the_deepest_that_dominates_it(rows):
-    points = np.array(rows, float)
-    found = layers(points)
-    for i, p in enumerate(points):
-        above = [found[j] for j, q in enumerate(points) if (q <= p).all() and (q < p).any()]
-        assert found[i] == max(above, default=-1) + 1
+NETWORKS = st.lists(st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=3), min_size=1, max_size=6)
+
+
+@given(NETWORKS, st.integers(2, 4))
+def test_who_goes_on_has_fewer_than_its_share_of_networks_in_better_layers(rows, reduction):
+    points = {str(i): np.array(of_one, float) for i, of_one in enumerate(rows)}
+    layers = layer_of(points, list(points))
+    for name in points:
+        better = sum(layer < layers[name] for layer in layers.values())
+        assert goes_on(points, name, reduction) == (better * reduction < len(points))
 
 
 def test_a_network_counts_as_its_best_accelerator_does():
