@@ -1,4 +1,4 @@
-"""A trainer that looks trainings up: the search engine without the trainings."""
+"""A trainer that looks trainings up: the search engine without its trainings."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

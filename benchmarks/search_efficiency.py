@@ -58,6 +58,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "without train_once": OURS | {"train_once": False},
     "without every_accelerator": OURS | {"every_accelerator": False},
     "without rungs": OURS | {"rungs": 0},
+    "random instead of tpe": OURS | {"sampler": "random"},
     **{f"{name}, hardware first, every accelerator": SHARED | {"sampler": name} for name in ("tpe", "nsga2", "random")},
 }
 """Searches of our engine: settings of the [search] table; rungs are compared with none, ingredients with all."""
