@@ -67,7 +67,7 @@ def stored_study(space: SearchSpace, records: Records) -> optuna.Study:
     for attempt in range(CREATE_TRIES):
         try:
             storage = optuna.storages.RDBStorage(records.url, engine_kwargs=records.storage.engine_options())
-            records.server.watch(storage.engine)
+            records.server.watch(storage.engine, tell_cuts=True)
             study = optuna.create_study(
                 storage=storage,
                 study_name=records.study,

@@ -57,10 +57,17 @@ class Server:
         self._known = False  # a server that never answered is a wrong address
         self._lock = threading.Lock()
 
-    def watch(self, engine: sql.Engine) -> None:
-        """Have an engine wait for the server whenever it connects."""
+    def watch(self, engine: sql.Engine, tell_cuts: bool = False) -> None:
+        """Have an engine wait for the server whenever it connects.
+
+        Args:
+            tell_cuts: raise CutOff where the server is gone before it has answered. Optuna would repeat such a
+                transaction by itself, and do twice what had been committed.
+        """
         if self.lasting:
             sql.event.listen(engine, "do_connect", self._connect)
+            if tell_cuts:
+                sql.event.listen(engine, "handle_error", _tell_cut)
 
     def _connect(self, dialect: sql.Dialect, _: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         while True:
@@ -133,8 +140,19 @@ def fault(label: str, error: Exception) -> StudyError:
     )
 
 
+class CutOff(Exception):
+    """The server was gone before it answered; nobody knows whether it had committed."""
+
+
+def _tell_cut(context: sql.ExceptionContext) -> None:
+    if context.is_disconnect:
+        raise CutOff(str(context.original_exception)) from context.original_exception
+
+
 def _is_passing(error: Exception) -> bool:
     """Whether another try may succeed: after a cut, a deadlock, or a row that another process inserted first."""
+    if isinstance(error, CutOff):
+        return True
     cause = error if isinstance(error, sql.exc.DBAPIError) else error.__cause__
     if isinstance(cause, sql.exc.OperationalError | sql.exc.IntegrityError | sql.exc.PendingRollbackError):
         return True  # the last of them: a session that was cut off says so once more before it begins anew

@@ -23,6 +23,7 @@ from codesign.search.proposals import Proposals, stored_study
 from codesign.search.records import REFUSED, STOPPED, TRAINED, Records
 from codesign.search.results import FrontRow, Results
 from codesign.search.samplers import require
+from codesign.search.server import CutOff
 from codesign.search.space import N_SAMPLES, SearchSpace
 from codesign.search.worker import Worker
 
@@ -246,7 +247,7 @@ class Study:
         except OSError as error:
             where = error.filename or self.folder
             raise StudyError(f"{where}: {error.strerror}; repair this, then run the same command again") from error
-        except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.DBAPIError) as error:
+        except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.DBAPIError, CutOff) as error:
             cause = str(error.__cause__ or error).splitlines()[0]
             raise StudyError(f"{self.folder}: {cause}; repair this, then run the same command again") from error
 
