@@ -145,7 +145,7 @@ class CutOff(Exception):
 
 
 def _tell_cut(context: sql.ExceptionContext) -> None:
-    if context.is_disconnect:
+    if context.is_disconnect and not context.is_pre_ping:  # a ping that fails is followed by a new connection
         raise CutOff(str(context.original_exception)) from context.original_exception
 
 
