@@ -38,6 +38,7 @@ from benchmarks.learning_curves import OUTPUT as TABLE
 from benchmarks.learning_curves import SEEDS, SPACE, key_of, networks
 from benchmarks.replayed import Replayed
 from codesign import hardware, training
+from codesign.hardware import Cost
 from codesign.search.accelerators import Grid
 from codesign.search.front import Points, hypervolume, non_dominated
 from codesign.search.leases import Leases
@@ -210,20 +211,27 @@ def _plain(here: World, method: str, seed: int, n_pe: int | None) -> History:
         seconds += here.seconds[trained]
         cost = space.cost(design)
         row = cost.row()
-        over = {name: float(row[name] or 0.0) / limit - 1.0 for name, limit in space.limits.items()}
-        over["runs"] = float(not cost.feasible[0])
-        for name, value in over.items():
-            trial.set_constraint(name, value)
+        fits = constrain(trial, space, cost)
         costs = here.costs(row)
         study.tell(trial, [here.curves[trained][-1], *np.log10(np.maximum(costs, 1e-30))])
         point = logged(np.array([[here.mean[key], *costs]]))
-        if max(over.values()) <= 0 and not (points <= point).all(1).any():
+        if fits and not (points <= point).all(1).any():
             points = np.vstack([points, point])
             points = points[non_dominated(points)]
         history.add(steps, seconds, 0, points)
         if min(history.rows[-1][3:]) >= SHARE or (n_pe is not None and history.rows[-1][3] >= goal):
             break
     return history
+
+
+def constrain(trial: optuna.Trial, space: SearchSpace, cost: Cost) -> bool:
+    """Tell a plain trial by how much its design breaks each limit; whether it breaks none and runs."""
+    row = cost.row()
+    over = {name: float(row[name] or 0.0) / limit - 1.0 for name, limit in space.limits.items()}
+    over["runs"] = float(not cost.feasible[0])
+    for name, value in over.items():
+        trial.set_constraint(name, value)
+    return max(over.values()) <= 0
 
 
 def _pinned(space: SearchSpace, n_pe: int | None) -> SearchSpace:

@@ -28,7 +28,7 @@ import optuna
 
 from benchmarks.learning_curves import key_of
 from benchmarks.search_efficiency import OUTPUT as REPLAYS
-from benchmarks.search_efficiency import SHARE, Enough, World, logged
+from benchmarks.search_efficiency import SHARE, Enough, World, constrain, logged
 from codesign import hardware, training
 from codesign.design import Network, Recipe
 from codesign.search.front import non_dominated
@@ -112,12 +112,9 @@ def plain(space: SearchSpace, seed: int, minutes: float) -> Run:
         steps += recipe.total_epochs * training.steps_per_epoch(recipe, space.task)
         cost = space.cost(design)
         row = cost.row()
-        over = {name: float(row[name] or 0.0) / limit - 1.0 for name, limit in space.limits.items()}
-        over["runs"] = float(not cost.feasible[0])
-        for name, value in over.items():
-            trial.set_constraint(name, value)
+        fits = constrain(trial, space, cost)
         study.tell(trial, [error, *np.log10(np.maximum(here.costs(row), 1e-30))])
-        if max(over.values()) <= 0:
+        if fits:
             clock.add(design.network, row)
         reached = clock.look(steps)
     return _run(clock, reached, steps, time.monotonic() - clock.began)
