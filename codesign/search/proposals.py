@@ -148,12 +148,11 @@ class Proposals:
     @again
     def ask(self) -> optuna.Trial:
         """A new trial, nowhere but here until it is put; the caller sees to it that nobody else asks meanwhile."""
-        self.refresh()
+        number = len(self.refresh())
         if self._repeats():
-            self.sampler.wanders.add(len(self.study.get_trials(deepcopy=False)))
-        asked = self.study.ask()
-        self._asked = asked.number
-        return asked
+            self.sampler.wanders.add(number)
+        self._asked = number  # before it is made: a sampler that is cut off leaves half a trial behind
+        return self.study.ask()
 
     def _repeats(self) -> bool:
         """Whether the last trial taught nothing: its network was there, and every accelerator had been costed."""

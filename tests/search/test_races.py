@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import optuna
 import pytest
 
 from codesign.search.leases import Leases
 from codesign.search.proposals import Proposals, stored_study
 from codesign.search.records import TRAINED, LeaseLost, TrainingRecord, trial_item
+from codesign.search.server import CutOff
 from codesign.search.study import Study
 from codesign.search.worker import Worker
 from tests.tiny import tiny_space
@@ -113,6 +115,20 @@ def test_a_proposal_whose_lease_was_lost_is_not_written(worker, study, monkeypat
 
     monkeypatch.setattr(study.records, "put_trial", lost)
     assert worker._ask() == [] and worker.leases.held == set()
+
+
+def test_an_ask_that_was_cut_off_half_way_leaves_nothing_behind(study, monkeypatch):
+    whole = optuna.Study.ask
+
+    def half(self):
+        whole(self)
+        raise CutOff
+
+    monkeypatch.setattr(optuna.Study, "ask", half)
+    with pytest.raises(CutOff):
+        study.proposals.ask()
+    monkeypatch.setattr(optuna.Study, "ask", whole)
+    assert study.proposals.ask().number == 0
 
 
 def test_a_trial_that_the_server_wrote_down_without_saying_so_is_not_written_again(study):
