@@ -9,17 +9,13 @@ kept. About an hour and a half on two cores.
 
 import argparse
 import json
-import multiprocessing
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
-from benchmarks.seed_claims import pin
+from benchmarks.pool import answers, cores
 from codesign import training
 from codesign.design import Network, Recipe, digest
 from codesign.knobs import Choice, Range, Scalar, resolve
@@ -93,7 +89,7 @@ def _recipe(space: SearchSpace) -> Recipe:
 def main() -> None:
     """Train what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings side by side")
+    parser.add_argument("--workers", type=int, default=len(cores()), help="trainings side by side")
     parser.add_argument("--limit", type=int, help="trainings to add now")
     options = parser.parse_args()
     space = load_search_space(SPACE)
@@ -101,18 +97,11 @@ def main() -> None:
     done = {(one["key"], one["seed"]) for one in known}
     jobs = [(net, seed) for seed in SEEDS for key, net in networks(space).items() if (key, seed) not in done]
     jobs = jobs[: options.limit]
-    context = multiprocessing.get_context("spawn")
-    cores = context.Queue()
-    for core in range(options.workers):
-        cores.put(core % (os.cpu_count() or 1))
-    with Progress() as progress, ProcessPoolExecutor(options.workers, context, pin, (cores,)) as pool:
-        bar = progress.add_task("trainings", total=len(jobs))
-        running = [pool.submit(curve, network, _recipe(space), seed, space) for network, seed in jobs]
-        for count, future in enumerate(as_completed(running), 1):
-            known.append(future.result())
-            progress.advance(bar)
-            if count % 10 == 0:
-                write(known, space)
+    trainings = [(network, _recipe(space), seed, space) for network, seed in jobs]
+    for count, found in enumerate(answers("trainings", options.workers, curve, trainings), 1):
+        known.append(found)
+        if count % 10 == 0:
+            write(known, space)
     write(known, space)
 
 

@@ -18,12 +18,10 @@ Writes results/reference/search_efficiency.json, .md and .png. Resumable. An hou
 
 import argparse
 import json
-import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -32,10 +30,10 @@ from typing import Any
 
 import numpy as np
 import optuna
-from rich.progress import Progress
 
 from benchmarks.learning_curves import OUTPUT as TABLE
 from benchmarks.learning_curves import SEEDS, SPACE, key_of, networks
+from benchmarks.pool import answers, cores
 from benchmarks.replayed import Replayed
 from codesign import hardware, training
 from codesign.hardware import Cost
@@ -428,7 +426,7 @@ def main() -> None:
     """Run what is missing and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=50, help="replays of each method")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="replays side by side")
+    parser.add_argument("--workers", type=int, default=len(cores()), help="replays side by side")
     options = parser.parse_args()
     known: list[Run] = []
     if OUTPUT.with_suffix(".json").exists():
@@ -440,14 +438,10 @@ def main() -> None:
     known = [run for run in known if run["settings"] == _settings(run["method"])]
     done = {(run["method"], run["seed"], run["n_pe"]) for run in known}
     jobs = [job for job in jobs if job not in done]
-    with Progress() as progress, ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
-        bar = progress.add_task("replays", total=len(jobs))
-        running = [pool.submit(replay, *job) for job in jobs]
-        for count, future in enumerate(as_completed(running), 1):
-            known.append(future.result())
-            progress.advance(bar)
-            if count % 20 == 0:
-                _write(known)
+    for count, run in enumerate(answers("replays", options.workers, replay, jobs), 1):
+        known.append(run)
+        if count % 20 == 0:
+            _write(known)
     _write(known)
     plot(known, OUTPUT.with_suffix(".png"))
     print(OUTPUT.with_suffix(".md").read_text())

@@ -11,9 +11,7 @@ own (`--workers`). Data that are not here are fetched from PyPI and Debian.
 
 import argparse
 import json
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
@@ -21,9 +19,9 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 from scipy import stats  # type: ignore[import-untyped]
 
+from benchmarks.pool import answers, cores
 from benchmarks.seed_cases import CASES, LONGER, PHONES, Case, MagnitudeBlocks, dense
 from codesign import tasks, training
 from codesign.design import Kernel, Network, Recipe
@@ -104,9 +102,7 @@ CLAIMS = (
             error(
                 "ernn", "ADMM better than direct", f"admm {cell} 8", f"direct {cell} 8", 0.0, sense="better", n_seeds=10
             ),
-            error(
-                "ernn", "block 8 within 1 point", f"admm {cell} 8", f"dense {cell}", POINT, sense="upper", n_seeds=10
-            ),
+            error("ernn", "block 8 within 1 point", f"admm {cell} 8", f"dense {cell}", POINT, sense="upper", n_seeds=5),
             error("ernn", "block 16 reported", f"admm {cell} 16", f"dense {cell}", None),
         )
     ),
@@ -337,18 +333,11 @@ def quick(case: Case) -> Case:
     return replace(case, task=tasks.find("ru_phones", subset="mini"), recipe=recipe)
 
 
-def pin(cores: Any) -> None:
-    """Give this process a core of its own, where the system can: two trainings on a core each are faster
-    than one after the other on both."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {cores.get()})
-
-
 def main() -> None:
     """Run what is missing; the JSON file is written after every training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="SYSTEM", help="this system alone")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings side by side")
+    parser.add_argument("--workers", type=int, default=len(cores()), help="trainings side by side")
     parser.add_argument("--quick", action="store_true", help="phones only, one seed, one epoch, nothing written")
     options = parser.parse_args()
     cases = dict(CASES)
@@ -367,19 +356,11 @@ def main() -> None:
         package = cases[name].task.package
         if package is not None and not package.present:
             fetch(package)
-    context = multiprocessing.get_context("spawn")
-    cores = context.Queue()
-    for core in range(options.workers):
-        cores.put(core % (os.cpu_count() or 1))
-    with Progress() as progress, ProcessPoolExecutor(options.workers, context, pin, (cores,)) as pool:
-        bar = progress.add_task("trainings", total=len(jobs))
-        running = [pool.submit(measure, name, cases[name], seed) for name, seed in jobs]
-        for done in as_completed(running):
-            run = done.result()
-            known = [one for one in known if (one["case"], one["seed"]) != (run["case"], run["seed"])] + [run]
-            progress.advance(bar)
-            if not options.quick:
-                write({"rows": rows(cases, known), "runs": known})
+    trainings = [(name, cases[name], seed) for name, seed in jobs]
+    for run in answers("trainings", options.workers, measure, trainings):
+        known = [one for one in known if (one["case"], one["seed"]) != (run["case"], run["seed"])] + [run]
+        if not options.quick:
+            write({"rows": rows(cases, known), "runs": known})
     found = [one for claim in claims if (one := row(claim, cases, known))] if options.quick else rows(cases, known)
     table = markdown(found, known)
     print(table)
