@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign import hardware
-from codesign.design import Accelerator, Activity, Network
+from codesign.design import Accelerator, Activity, Design, Network
 from codesign.errors import InputError
 from codesign.hardware import Cost, Settings
 from codesign.knobs import Choice, Node, Range, Scalar
@@ -89,11 +89,26 @@ class Grid:
             found += [Costed(rows[i], mean.row(int(i))) for i in np.flatnonzero(fits)]
         return found
 
+    def nearest(self, design: Design, limits: dict[str, float]) -> Accelerator | None:
+        """Of the accelerators that a design's network runs on within the limits, the one most like its own.
+
+        Fewest fields differ, and numbers by the smallest factor; None if it runs nowhere.
+        """
+        own = design.accelerator
+        near = [row.accelerator for row in self.costed(design.network, None, limits)]
+        return min(near, key=lambda one: _distance(one, own), default=None)
+
     def obstacles(self, network: Network, limits: dict[str, float]) -> str:
         """Why a network runs nowhere here: the reason of the first accelerator."""
         one, _, settings = self.groups[0]
         cost = hardware.estimate(network, one, self.space.task.shape, None, settings)
         return (cost.reasons() or [f"a limit is exceeded ({', '.join(limits)})"])[0]
+
+
+def _distance(one: Accelerator, other: Accelerator) -> tuple[int, float]:
+    pairs = [(value, getattr(other, name)) for name, value in one if value != getattr(other, name)]
+    factors = [abs(math.log(a / b)) for a, b in pairs if not isinstance(a, str) and a > 0 and b > 0]
+    return len(pairs), sum(factors)
 
 
 def within(cost: Cost, limits: dict[str, float]) -> NDArray[np.bool_]:

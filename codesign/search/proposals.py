@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
-from codesign.design import Design, Recipe
+from codesign.design import Accelerator, Design, Recipe
 from codesign.errors import StudyError
 from codesign.knobs import Choice, Range, Scalar
 from codesign.search.phases import Phases, key
@@ -171,6 +171,15 @@ class Proposals:
             point = self.phases.next(self._errors(trial.number))
             self.sampler.given.setdefault(trial.number, point or self.phases.first)
         return suggested(self.space, trial)
+
+    def move(self, trial: optuna.Trial, accelerator: Accelerator) -> None:
+        """Give a trial that was asked for another accelerator of the space, as if it had been proposed."""
+        asked = self.study.get_trials(deepcopy=False)[trial.number]
+        for name, distribution in asked.distributions.items():
+            table, _, field = name.partition(".")
+            if table == "accelerator":
+                value = distribution.to_internal_repr(getattr(accelerator, field))
+                self.memory.set_trial_param(trial._trial_id, name, value, distribution)
 
     def put(self, trial: optuna.Trial, violations: Mapping[str, float]) -> bool:
         """Write a trial down that was asked for, with every constraint, always in the same order.

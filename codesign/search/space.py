@@ -41,6 +41,7 @@ class SearchSettings(Spec):
             seed changes the error.
         every_accelerator: take the front over all accelerators of the space for every trained network. Assumes that
             the cost model is right wherever it is asked, which is many more places than a sampler would look at.
+            With hardware_first, a network whose accelerator does not fit moves to the nearest one that does.
         rungs: budgets before the full one at which bad networks are stopped; 0: every training runs to its end.
             Misleads where learning curves cross.
         reduction: between the epochs of neighbouring rungs; the share that goes on is about 1 / reduction.

@@ -219,10 +219,15 @@ class Worker:
         """Cost a new trial and write it down; it, if it is to be trained."""
         design, recipe = self.proposals.design(trial)
         cost = self.space.cost(design)
-        if isinstance(trial, optuna.Trial) and not self.proposals.put(trial, self._violations(cost)):
-            self.leases.release(trial_item(trial.number))
-            return []
         reasons = [*cost.reasons(), *self._broken_limits(cost)]
+        if isinstance(trial, optuna.Trial):
+            if reasons and self._may_move and (near := self.results.grid.nearest(design, self.space.limits)):
+                design = design.model_copy(update={"accelerator": near})
+                self.proposals.move(trial, near)
+                cost, reasons = self.space.cost(design), []
+            if not self.proposals.put(trial, self._violations(cost)):
+                self.leases.release(trial_item(trial.number))
+                return []
         key = self._network_key(design.network, recipe, trial.number)
         record = TrialRecord(
             number=trial.number,
@@ -243,6 +248,12 @@ class Worker:
             self.leases.forget(str(lost))
             return []
         return [record]
+
+    @property
+    def _may_move(self) -> bool:
+        """Whether the accelerator that was proposed hardly matters; the path of E-RNN names its own."""
+        settings = self.settings
+        return settings.hardware_first and settings.every_accelerator and settings.sampler != "ernn"
 
     def _seed_for(self, design: Design, key: str) -> int:
         """The search's own seed; a design that was trained before buys its network the next one."""

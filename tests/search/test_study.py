@@ -13,6 +13,7 @@ import optuna
 import pytest
 import tomli_w
 
+from codesign.design import Design
 from codesign.errors import DataError, StudyError
 from codesign.search.records import FAILED, REFUSED, TRAINED, Records
 from codesign.search.results import Results
@@ -72,8 +73,16 @@ def test_a_study_that_varies_all_that_is_traced_compiles_one_training_program(tm
     assert train_epoch._cache_size() == 1
 
 
-def test_designs_that_cannot_run_are_recorded_with_a_reason_and_never_trained(finished):
-    study, _ = finished
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory):
+    """The tiny study, every network on the accelerator that was proposed for it."""
+    study = Study(tiny_space(every_accelerator=False), tmp_path_factory.mktemp("refusing") / "tiny")
+    study.run()
+    return study
+
+
+def test_designs_that_cannot_run_are_recorded_with_a_reason_and_never_trained(refusing):
+    study = refusing
     refused = [trial for trial in study.records.trials() if trial.state == REFUSED]
     assert refused
     trained_keys = {t.network_key for t in study.records.trials() if t.state == TRAINED}
@@ -82,11 +91,27 @@ def test_designs_that_cannot_run_are_recorded_with_a_reason_and_never_trained(fi
     assert {key for key, _ in study.records.trainings()} == trained_keys
 
 
-def test_optuna_heard_of_every_trial_once_with_the_same_error_and_log_costs(finished):
+def test_a_network_that_runs_elsewhere_moves_to_the_nearest_accelerator_instead_of_being_refused(finished, refusing):
     study, _ = finished
+    there = next(trial for trial in refusing.records.trials() if trial.state == REFUSED)
+    here = study.records.trials()[there.number]  # proposals are the same up to the first that was refused
+    assert here.design["network"] == there.design["network"] and here.state == TRAINED
+    runs_on = refusing.results.grid.costed(Design.model_validate(there.design).network, None, {})
+    useful = [row.accelerator.n_pe for row in runs_on]
+    wanted = there.design["accelerator"]["n_pe"]
+    assert wanted not in useful
+    assert here.design["accelerator"]["n_pe"] == min(useful, key=lambda n_pe: abs(np.log(n_pe / wanted)))
+    assert all(trial.state != REFUSED for trial in study.records.trials())
+
+
+@pytest.mark.parametrize("kind", ["finished", "refusing"])
+def test_optuna_heard_of_every_trial_once_with_the_same_error_and_log_costs(kind, request):
+    study = request.getfixturevalue(kind)
+    study = study[0] if kind == "finished" else study
     trainings = study.records.trainings()
     for trial, frozen in zip(study.records.trials(), study.proposals.stored.get_trials(), strict=True):
         assert set(frozen.constraints) == {"runs", "lut", "ff", "dsp", "bram18"}
+        assert frozen.params["accelerator.n_pe"] == trial.design["accelerator"]["n_pe"]
         if trial.state == REFUSED:
             assert frozen.state == optuna.trial.TrialState.PRUNED
             assert max(frozen.constraints.values()) > 0
@@ -175,7 +200,8 @@ def test_killed_while_training_and_resumed_equals_run_through(finished, tmp_path
 
 
 def test_a_limit_holds_in_the_worst_case_and_names_what_it_refused(tmp_path):
-    study = Study(tiny_space(limits={"latency_s": 5e-6}, trials=2, confirm_seeds=1), tmp_path / "limited")
+    space = tiny_space(limits={"latency_s": 5e-6}, trials=2, confirm_seeds=1, every_accelerator=False)
+    study = Study(space, tmp_path / "limited")
     study.run()
     trials = study.records.trials()
     assert all(t.cost["latency_s"] <= 5e-6 for t in trials if t.state == TRAINED)
