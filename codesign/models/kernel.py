@@ -14,7 +14,8 @@ from flax import nnx
 
 from codesign.compression import Layout, Structure
 from codesign.design import Binary, Fixed, PowerOfTwo, Ternary, WeightFormat
-from codesign.numerics.weight_formats import BIAS_BITS, Code, WordFormat, quantize_words
+from codesign.numerics.fixed_point import straight_through
+from codesign.numerics.weight_formats import BIAS_BITS, Code, WordFormat, fixed, quantize_words
 
 
 class Traced(nnx.Variable[jax.Array]):
@@ -52,9 +53,9 @@ class StoredWords(nnx.Module):
         """
         self.words = nnx.Param(words)
         self.live = Traced(live)
-        self.code = Traced(jnp.asarray(Code[weight_format.kind.upper()], jnp.int32))
-        self.bits = Traced(jnp.asarray(bits_of(weight_format), jnp.int32))
-        self.scale = Traced(jnp.asarray(scale, jnp.float32))
+        self.code = Traced(jax.device_put(np.int32(Code[weight_format.kind.upper()])))
+        self.bits = Traced(jax.device_put(np.int32(bits_of(weight_format))))
+        self.scale = Traced(jax.device_put(np.float32(scale)))
         self.stochastic: bool = isinstance(weight_format, Binary | Ternary) and weight_format.stochastic
 
     def written(self, key: jax.Array | None = None) -> jax.Array:
@@ -107,12 +108,12 @@ class CompressedKernel(StoredWords):
         bound = 2.0 * scale if few else float(np.sqrt(3.0 * gain / row_nonzeros))
         live = np.arange(n_words) < len(stored)
         self.dense_shape = (gates * rows, cols) if always_dense else None
-        words = jax.random.uniform(key, (n_words,), minval=-bound, maxval=bound) * live
-        self.hold(words, jnp.asarray(live, jnp.float32), weight_format, scale)
-        self.ids = Traced(jnp.asarray(live_ids.T))
-        self.mask = Traced(jnp.asarray(layout.mask.T, jnp.float32))
-        self.stored = Traced(jnp.asarray(np.pad(stored, (0, n_words - len(stored))), jnp.int32))
-        self.n_stored = Traced(jnp.asarray(layout.n_words, jnp.int32))
+        words = np.asarray(jax.random.uniform(key, (n_words,), minval=-bound, maxval=bound)) * live
+        self.hold(jax.device_put(words), jax.device_put(live.astype(np.float32)), weight_format, scale)
+        self.ids = Traced(jax.device_put(live_ids.T))
+        self.mask = Traced(jax.device_put(layout.mask.T.astype(np.float32)))
+        self.stored = Traced(jax.device_put(np.pad(stored, (0, n_words - len(stored))).astype(np.int32)))
+        self.n_stored = Traced(jax.device_put(np.int32(layout.n_words)))
 
     def matrix(self, key: jax.Array | None = None) -> jax.Array:
         """The kernel as the products see it: (cols, gates * rows); `key` as of `written`."""
@@ -129,5 +130,6 @@ def written_bias(bias: jax.Array, beside: StoredWords) -> jax.Array:
         bias: (n,) float masters.
         beside: the kernel whose products it is added to.
     """
-    code = jnp.where(beside.code[...] == Code.FLOAT, Code.FLOAT, Code.FIXED)
-    return quantize_words(bias, jnp.ones_like(bias), WordFormat(code, jnp.int32(BIAS_BITS), jnp.float32(1.0)))
+    words = jax.lax.stop_gradient(bias)
+    written = fixed(words, jnp.ones_like(words), BIAS_BITS)
+    return straight_through(bias, jnp.where(beside.code[...] == Code.FLOAT, words, written))

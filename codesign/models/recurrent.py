@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from codesign.compression import Dense, TensorStructure
@@ -89,18 +90,18 @@ class RecurrentLayer(nnx.Module):
             key = jax.random.fold_in(key_recurrent, 1)
             projection = _kernel(network.projection_kernel, 1, state, hidden, key, seed, PROJECTION_GAIN)
         self.projection: AnyKernel | None = nnx.data(projection)
-        bias = jnp.zeros((4 * hidden,))
+        bias = np.zeros(4 * hidden, np.float32)
         if network.cell == "lstm":  # an open forget gate at the start (Jozefowicz et al., ICML 2015)
-            bias = bias.at[hidden : 2 * hidden].set(1.0)
-        self.bias = nnx.Param(bias)
+            bias[hidden : 2 * hidden] = 1.0
+        self.bias = nnx.Param(jax.device_put(bias))
         self.peepholes: nnx.Param[jax.Array] | None = nnx.data(
-            nnx.Param(jnp.zeros((3 * hidden,))) if network.peephole else None
+            nnx.Param(jax.device_put(np.zeros(3 * hidden, np.float32))) if network.peephole else None
         )
         self.batch_norm: CellBatchNorm | None = nnx.data(
             None if network.batch_norm.kind == "none" else CellBatchNorm(network.batch_norm, gates, hidden)
         )
-        self.threshold = nnx.Param(jnp.asarray(network.state_threshold, jnp.float32))  # has no gradient
-        self.bits = Traced(jnp.asarray(bits_of(network.activations), jnp.int32))
+        self.threshold = nnx.Param(jax.device_put(np.float32(network.state_threshold)))  # has no gradient
+        self.bits = Traced(jax.device_put(np.int32(bits_of(network.activations))))
 
     def __call__(self, x: jax.Array, carry: Carry | None, mode: Mode) -> tuple[jax.Array, Carry, StepMoments | None]:
         """States, (time, batch, state), the carry after the last step, and moments.
@@ -192,7 +193,7 @@ class RecurrentNetwork(nnx.Module):
             seed=0,
             always_dense=shape.tokens,  # a vocabulary is large enough to be worth it
         )
-        self.bias = nnx.Param(jnp.zeros((shape.n_outputs,)))
+        self.bias = nnx.Param(jax.device_put(np.zeros(shape.n_outputs, np.float32)))
 
     def kernels(self) -> dict[str, AnyKernel]:
         """The recurrent layers' kernels by dotted name, input to output."""

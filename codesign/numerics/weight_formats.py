@@ -90,18 +90,20 @@ def quantize_words(
     """
     bits, scale = word_format.bits, word_format.scale
 
-    def fixed(words: jax.Array) -> jax.Array:
-        return quantize(words, bits, best_exponent(words, live, jnp.maximum(bits, 2)))
-
     branches = (
         lambda words: words,
-        fixed,
+        lambda words: fixed(words, live, bits),
         lambda words: nearest_power_of_two(words, live, bits),
         lambda words: binary(words, scale, key),
         lambda words: ternary(words, scale, key),
     )
     written = jax.lax.switch(word_format.code, branches, jax.lax.stop_gradient(words))
     return straight_through(words, written)
+
+
+def fixed(words: jax.Array, live: jax.Array, bits: jax.Array | int) -> jax.Array:
+    """n * 2^e at the best exponent; arguments as of `best_exponent`."""
+    return quantize(words, bits, best_exponent(words, live, jnp.maximum(bits, 2)))
 
 
 def nearest_power_of_two(words: jax.Array, live: jax.Array, bits: jax.Array) -> jax.Array:
@@ -119,7 +121,7 @@ def nearest_power_of_two(words: jax.Array, live: jax.Array, bits: jax.Array) -> 
 def exponent_range(words: jax.Array, live: jax.Array, bits: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Smallest and largest exponent of power-of-two words; arguments as of `best_exponent`."""
     top = jnp.maximum(_exponent_of_nearest(jnp.max(jnp.abs(words) * live)), SMALLEST_EXPONENT)
-    return top - (2 ** (bits - 1) - 2), top
+    return top - ((1 << (bits - 1)) - 2), top
 
 
 def binary(words: jax.Array, scale: jax.Array, key: jax.Array | None) -> jax.Array:

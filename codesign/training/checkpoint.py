@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -70,7 +69,7 @@ def _filled(template: Member, arrays: dict[str, NDArray[Any]]) -> Member:
     shapes = {name: leaf.shape for name, leaf in _leaves(_changing(template)).items()}
     if shapes != {name: array.shape for name, array in arrays.items()}:
         raise ValueError("of another network or another version")
-    tree = jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(arrays[dotted(path)]), _changing(template))
+    tree = jax.tree_util.tree_map_with_path(lambda path, _: jax.device_put(arrays[dotted(path)]), _changing(template))
     member = template._replace(
         params=tree["params"],
         optimizer=tree["optimizer"],

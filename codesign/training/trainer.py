@@ -84,7 +84,7 @@ def training_chunks(task: Task, length: int, batch_size: int) -> Chunks:
         pieces = pieces.chunks(length)
     elif task.training == "stream":
         pieces = pieces.stream_pieces(batch_size, length)
-    return Chunks(*(jnp.asarray(array) for array in (pieces.x, pieces.y, pieces.mask, pieces.real)))
+    return Chunks(*(jax.device_put(array) for array in (pieces.x, pieces.y, pieces.mask, pieces.real)))
 
 
 def build(network: Network, task: Task, seed: int) -> RecurrentNetwork:
@@ -234,12 +234,13 @@ def _in_phase(
 
     def now() -> list[Checkpoint]:
         seconds = (time.monotonic() - began) / len(checkpoints)
+        seen = jax.tree.map(_on_host, population)
         return [
             replace(
                 one,
                 losses=one.losses + tuple(float(loss[index]) for loss in losses),
                 seconds=one.seconds + seconds,
-                member=jax.tree.map(lambda leaf, index=index: leaf[index], population),
+                member=jax.tree.map(lambda leaf, index=index: leaf[index], seen),
             )
             for index, one in enumerate(checkpoints)
         ]
@@ -293,19 +294,19 @@ def first_state(checkpoint: Checkpoint, task: Task, phase: Phase) -> Member:
         params = _projected(params, targets)
     factor = recipe.later_rate if phase.number else 1.0
     settings = Settings(
-        learning_rate=jnp.float32(factor * recipe.peak_learning_rate(network.hidden)),
-        n_steps=jnp.float32(phase.epochs * steps_per_epoch(recipe, task)),
-        warmup=jnp.float32(recipe.warmup),
-        max_gradient_norm=jnp.float32(recipe.max_gradient_norm),
-        state_sparsity=jnp.float32(network.state_sparsity),
+        learning_rate=np.float32(factor * recipe.peak_learning_rate(network.hidden)),
+        n_steps=np.float32(phase.epochs * steps_per_epoch(recipe, task)),
+        warmup=np.float32(recipe.warmup),
+        max_gradient_norm=np.float32(recipe.max_gradient_norm),
+        state_sparsity=np.float32(network.state_sparsity),
     )
     key = jax.random.key(seed)
     return Member(
         params=params,
         traced=traced,
-        optimizer=ADAM.init(params),
+        optimizer=jax.tree.map(lambda moment: np.zeros(moment.shape, moment.dtype), jax.eval_shape(ADAM.init, params)),
         key=jax.random.fold_in(key, phase.number) if phase.number else key,
-        step=jnp.int32(0),
+        step=np.int32(0),
         settings=settings,
         pressure=first_pressure(network.layers, network.state_sparsity),
         admm=state,
@@ -357,7 +358,21 @@ def trained(checkpoint: Checkpoint, task: Task) -> Trained:
 
 def _stacked(trees: Sequence[Any]) -> Any:
     """Trees as one with a leading axis; always a copy, because an epoch takes its members' memory."""
-    return jax.tree.map(lambda *leaves: jnp.array(jnp.stack(leaves), copy=True), *trees)
+    return jax.device_put(jax.tree.map(_together, *trees))
+
+
+def _together(*leaves: Any) -> Any:
+    if _is_key(leaves[0]):
+        return jnp.stack(leaves)
+    return np.stack([_on_host(leaf) for leaf in leaves])  # on a device it would be compiled for each shape
+
+
+def _on_host(leaf: Any) -> Any:
+    return leaf if _is_key(leaf) else np.asarray(leaf)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _projected(params: Any, targets: dict[str, admm.Target]) -> Any:
@@ -369,7 +384,7 @@ def _projected(params: Any, targets: dict[str, admm.Target]) -> Any:
 
 def _filled(params: Any, weights: Weights) -> Any:
     """Parameters with given values, by dotted name."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(weights[dotted(path)]), params)
+    return jax.tree_util.tree_map_with_path(lambda path, _: jax.device_put(weights[dotted(path)]), params)
 
 
 def restore(network: Network, task: Task, seed: int, weights: Weights) -> RecurrentNetwork:
@@ -436,7 +451,7 @@ def _whole(truth: Sequences, here: Any, n_rows: int, length: int) -> tuple[jax.A
     """x and y of a pass, filled up with zeros so that all passes have one shape and one program."""
     x, y = truth.x[here], truth.y[here]
     short = [(0, n_rows - y.shape[0]), (0, length - y.shape[1])]
-    return jnp.asarray(np.pad(x, short + [(0, 0)] * (x.ndim - 2))), jnp.asarray(np.pad(y, short))
+    return jax.device_put((np.pad(x, short + [(0, 0)] * (x.ndim - 2)), np.pad(y, short)))
 
 
 Histograms = dict[int, list[NDArray[np.float64]]]
