@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from codesign.design import ACTIVITY_BATCHES, ACTIVITY_BLOCKS, Network
-from codesign.search.records import STOPPED, TRAINED
+from codesign.search.records import STOPPED, TRAINED, TrainingRecord
 from codesign.search.trainings import Job, Trainer
 from codesign.search.worker import Worker
 
@@ -42,8 +42,7 @@ class Replayed(Trainer):
                 seconds = self.seconds_of(job) * epochs / total
                 record = replace(record, epochs=epochs, steps=steps, rungs=rungs, seconds=seconds)
                 if epochs == total:
-                    metrics, activity = {"error": errors[epochs - 1]}, [_all_active(job.network)]
-                    record = replace(record, state=TRAINED, metrics=metrics, activity=activity, weights="-")
+                    record = as_trained(record, job, errors)
                 self._write(job, record)
                 if record.state == TRAINED:
                     break
@@ -51,6 +50,12 @@ class Replayed(Trainer):
                 if verdict is not None:
                     self._write(job, replace(record, state=STOPPED, reason=verdict))
                     break
+
+
+def as_trained(record: TrainingRecord, job: Job, errors: Sequence[float]) -> TrainingRecord:
+    """The record of a training at its end."""
+    metrics, activity = {"error": errors[-1]}, [_all_active(job.network)]
+    return replace(record, state=TRAINED, metrics=metrics, activity=activity, weights="-")
 
 
 def _all_active(network: Network) -> dict[str, dict[str, list[float]]]:

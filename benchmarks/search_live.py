@@ -154,17 +154,22 @@ def markdown(content: dict[str, Any]) -> str:
         "",
         f"`python -m benchmarks.search_live`: wall seconds until {SHARE:.0%} of the best hypervolume of the space in",
         "`benchmarks/search_live.toml`, codesign's confirmation included, on the same machine in turn. The plain side",
-        f"is Optuna's TPE around an eager PyTorch loop, ended after {content['settings']['minutes']:g} minutes (>=).",
+        f"is Optuna's TPE around an eager PyTorch loop, ended after {content['settings']['minutes']:g} minutes (>=);",
+        "ours ends with its trials, before the share is reached or after (>=).",
         "",
-        "| seed | codesign: s | of it search | steps | Optuna and PyTorch: s | steps | ratio of seconds | of steps |",
-        "|---|---|---|---|---|---|---|---|",
+        "| seed | codesign: s | of it search | steps | Optuna and PyTorch: s | steps | ratio of seconds | of steps "
+        "| hypervolume in the end |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for ours, theirs in content["pairs"]:
-        sign = "" if theirs["reached"] else ">= "
+        mine, other = ("" if run["reached"] else ">= " for run in (ours, theirs))
+        bound = {("", ""): "", ("", ">= "): ">= ", (">= ", ""): "<= "}.get((mine, other), "neither: ")
         lines.append(
-            f"| {ours['seed']} | {ours['seconds']:,.0f} | {ours['search_seconds']:,.0f} | {ours['steps']:,} "
-            f"| {sign}{theirs['seconds']:,.0f} | {sign}{theirs['steps']:,} "
-            f"| {sign}{theirs['seconds'] / ours['seconds']:.1f} | {sign}{theirs['steps'] / ours['steps']:.1f} |"
+            f"| {ours['seed']} "
+            f"| {mine}{ours['seconds']:,.0f} | {ours['search_seconds']:,.0f} | {mine}{ours['steps']:,} "
+            f"| {other}{theirs['seconds']:,.0f} | {other}{theirs['steps']:,} "
+            f"| {bound}{theirs['seconds'] / ours['seconds']:.1f} | {bound}{theirs['steps'] / ours['steps']:.1f} "
+            f"| {ours['history'][-1][2]:.1%}, {theirs['history'][-1][2]:.1%} |"
         )
     if content["pairs"]:
         lines += [

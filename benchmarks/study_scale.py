@@ -2,8 +2,9 @@
 
     python -m benchmarks.study_scale [--trials N] [--only STORAGE]
 
-The engine runs whole studies of 10,000 trials with NSGA-II on SQLite, PostgreSQL and MariaDB; only the trainings are
-left out, their accuracies are *made up*. Written down is what the last trials before 100, 1,000, 2,000 and 10,000 took:
+Studies on SQLite, PostgreSQL and MariaDB are filled with random designs, whose accuracies are *made up*, and the engine
+goes on with NSGA-II; only the trainings are left out. Written down is what its last trials before 100, 1,000, 2,000 and
+10,000 took:
 
     ask       Optuna's sampler, and the design it stands for
     tell      Optuna's storage: the trial written down, and later told
@@ -35,12 +36,13 @@ import pytest
 from optuna.trial import BaseTrial, TrialState
 
 from benchmarks.learning_curves import SPACE
-from benchmarks.replayed import Replayed
-from codesign.design import Design, Recipe
+from benchmarks.replayed import Replayed, as_trained
+from codesign.design import Design, Recipe, digest
 from codesign.search.leases import Leases
-from codesign.search.proposals import Proposals, stored_study
-from codesign.search.records import TRAINED, Records
+from codesign.search.proposals import Proposals, stored_study, suggested
+from codesign.search.records import TRAINED, Records, TrainingRecord, TrialRecord
 from codesign.search.results import Results
+from codesign.search.samplers import POPULATION
 from codesign.search.space import SearchSpace, load_search_space
 from codesign.search.trainings import Job
 from codesign.search.worker import Worker
@@ -127,9 +129,40 @@ def measure(storage: str, sizes: Sequence[int], answers: Any) -> None:
             answers.put({"storage": storage, **_until(Path(folder), url, size)})
 
 
+def fill(space: SearchSpace, records: Records, stored: optuna.Study, size: int) -> None:
+    """Random designs that count as trained, until there are so many trials."""
+    number = len(stored.get_trials(deepcopy=False))
+    draft = optuna.create_study(directions=stored.directions, sampler=optuna.samplers.RandomSampler(number))
+    while number < size:
+        trial = draft.ask()
+        design, recipe = suggested(space, trial)
+        cost = space.cost(design)
+        if cost.reasons():
+            continue
+        row, seed = cost.row(), space.settings.seed
+        for name in ("runs", "lut", "ff", "dsp", "bram18", *(f"limit {name}" for name in space.limits)):
+            trial.set_constraint(name, 0.0)
+        job = Job(digest(number), design.network, recipe, seed, (recipe.total_epochs,))
+        errors = made_up(job)
+        drawn = draft.get_trials(deepcopy=False)[trial.number]
+        told = optuna.trial.create_trial(
+            params=drawn.params,
+            distributions=drawn.distributions,
+            values=[errors[-1], *(float(np.log10(float(row[name] or 0.0))) for name in space.objectives[1:])],
+            system_attrs={**drawn.system_attrs, "NSGAIISampler:generation": number // POPULATION},
+        )
+        records.put_training(as_trained(TrainingRecord(job.key, seed), job, errors))
+        plain = design.model_dump(mode="json"), recipe.model_dump(mode="json")
+        records.put_trial(TrialRecord(number, TRAINED, *plain, job.key, seed, [], row))
+        records.add_event(0.5)
+        stored.add_trial(told)
+        number += 1
+
+
 def _until(folder: Path, url: str | None, size: int) -> Row:
     """A study taken to so many trials, and what the last of them took."""
     space, results, proposals = opened(folder, url, size)
+    fill(space, results.records, proposals.stored, size - 2 * LAST)
     marks: list[tuple[float, float, float]] = []
 
     def on_progress(phase: str) -> None:

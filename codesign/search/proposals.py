@@ -147,8 +147,13 @@ class Proposals:
 
     @again
     def ask(self) -> optuna.Trial:
-        """A new trial, nowhere but here until it is put; the caller sees to it that nobody else asks meanwhile."""
-        number = len(self.refresh())
+        """A new trial, nowhere but here until it is put.
+
+        The caller sees to it that nobody else asks meanwhile, and has just looked at `running`.
+        """
+        if self._asked is not None:  # cut off while it asked: half a trial may be there
+            self.refresh()
+        number = len(self.study.get_trials(deepcopy=False))
         if self._repeats():
             self.sampler.wanders.add(number)
         self._asked = number  # before it is made: a sampler that is cut off leaves half a trial behind
