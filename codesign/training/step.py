@@ -16,7 +16,6 @@ import numpy as np
 import optax
 import platformdirs
 from flax import nnx
-from numpy.typing import NDArray
 
 from codesign.design import ACTIVITY_BATCHES, ACTIVITY_BLOCKS
 from codesign.models import Carry, Mode, Pass, RecurrentNetwork, Traced
@@ -111,9 +110,10 @@ def learning_rate(settings: Settings, step: jax.Array) -> jax.Array:
     return settings.learning_rate * jnp.minimum(jnp.minimum(rising, 1.0), cosine)
 
 
-def first_pressure(n_layers: int, sparsity: float) -> NDArray[np.float32]:
+def first_pressure(n_layers: int, sparsity: float) -> jax.Array:
     """Before the first step: (layers,)."""
-    return np.full(n_layers, FIRST_PRESSURE if sparsity > 0 else 0.0, np.float32)
+    pressure: jax.Array = jax.device_put(np.full(n_layers, FIRST_PRESSURE if sparsity > 0 else 0.0, np.float32))
+    return pressure
 
 
 def sizes_and_zeros(made: Pass, real: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -294,11 +294,11 @@ def first_state(checkpoint: Checkpoint, task: Task, phase: Phase) -> Member:
         params = _projected(params, targets)
     factor = recipe.later_rate if phase.number else 1.0
     settings = Settings(
-        learning_rate=np.float32(factor * recipe.peak_learning_rate(network.hidden)),
-        n_steps=np.float32(phase.epochs * steps_per_epoch(recipe, task)),
-        warmup=np.float32(recipe.warmup),
-        max_gradient_norm=np.float32(recipe.max_gradient_norm),
-        state_sparsity=np.float32(network.state_sparsity),
+        learning_rate=jax.device_put(np.float32(factor * recipe.peak_learning_rate(network.hidden))),
+        n_steps=jax.device_put(np.float32(phase.epochs * steps_per_epoch(recipe, task))),
+        warmup=jax.device_put(np.float32(recipe.warmup)),
+        max_gradient_norm=jax.device_put(np.float32(recipe.max_gradient_norm)),
+        state_sparsity=jax.device_put(np.float32(network.state_sparsity)),
     )
     key = jax.random.key(seed)
     return Member(
@@ -306,7 +306,7 @@ def first_state(checkpoint: Checkpoint, task: Task, phase: Phase) -> Member:
         traced=traced,
         optimizer=jax.tree.map(lambda moment: np.zeros(moment.shape, moment.dtype), jax.eval_shape(ADAM.init, params)),
         key=jax.random.fold_in(key, phase.number) if phase.number else key,
-        step=np.int32(0),
+        step=jax.device_put(np.int32(0)),
         settings=settings,
         pressure=first_pressure(network.layers, network.state_sparsity),
         admm=state,
@@ -451,7 +451,7 @@ def _whole(truth: Sequences, here: Any, n_rows: int, length: int) -> tuple[jax.A
     """x and y of a pass, filled up with zeros so that all passes have one shape and one program."""
     x, y = truth.x[here], truth.y[here]
     short = [(0, n_rows - y.shape[0]), (0, length - y.shape[1])]
-    return jax.device_put((np.pad(x, short + [(0, 0)] * (x.ndim - 2)), np.pad(y, short)))
+    return jax.device_put(np.pad(x, short + [(0, 0)] * (x.ndim - 2))), jax.device_put(np.pad(y, short))
 
 
 Histograms = dict[int, list[NDArray[np.float64]]]
