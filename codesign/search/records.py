@@ -461,8 +461,13 @@ class Records:
                 if any(Event(*found) == tried[-1] for found in known):
                     return
             number = connection.scalar(sql.select(sql.func.count()).select_from(_EVENTS).where(here))
-            tried.append(Event(int(number or 0), **row))  # type: ignore[arg-type]
-            connection.execute(sql.insert(_EVENTS).values(study=self.study, **vars(tried[-1])))
+            event = Event(int(number or 0), **row)  # type: ignore[arg-type]
+            tried.append(event)
+            try:
+                connection.execute(sql.insert(_EVENTS).values(study=self.study, **vars(event)))
+            except sql.exc.IntegrityError:  # another worker was faster, perhaps with the same figures: this is not it
+                tried.clear()
+                raise
 
     def leases(self) -> dict[str, Lease]:
         """Every lease by item."""

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,21 @@ def test_two_studies_share_a_server_and_keep_apart(database, tmp_path):
     assert Records(tmp_path, url=url, study="two").events() == [Event(0, 0, 0.0, 0.1)]
     with pytest.raises(StudyError, match="holds several studies, name one of one, two with --study"):
         Records(tmp_path, url=url)
+
+
+def test_events_with_the_same_figures_that_many_note_at_once_are_all_noted(database, tmp_path):
+    url = database.new()
+    workers = [Records(tmp_path, create=True, url=url, study="one") for _ in range(4)]
+    together = threading.Barrier(len(workers))
+
+    def note(records):
+        for _ in range(10):
+            together.wait()
+            records.add_event(0.1)
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        list(pool.map(note, workers))
+    assert workers[0].events() == [Event(number, 0, 0.0, 0.1) for number in range(40)]
 
 
 # ---------------------------------------------------------------------- several workers
