@@ -116,6 +116,7 @@ class Proposals:
 
     def _empty(self) -> None:
         self._asked: int | None = None  # asked for and not written down
+        self._fresh = False  # brought up to the database since the last was asked for
         self.memory = Memory(self.records)
         self.study = optuna.create_study(
             storage=self.memory, directions=["minimize"] * len(self.space.objectives), sampler=self.sampler
@@ -135,6 +136,7 @@ class Proposals:
                 for name, value in now.system_attrs.items():
                     self.memory.set_trial_system_attr(before._trial_id, name, value)
                 self.memory.set_trial_state_values(before._trial_id, now.state, now.values)
+        self._fresh = True
         return stored
 
     def running(self) -> list[int]:
@@ -147,12 +149,10 @@ class Proposals:
 
     @again
     def ask(self) -> optuna.Trial:
-        """A new trial, nowhere but here until it is put.
-
-        The caller sees to it that nobody else asks meanwhile, and has just looked at `running`.
-        """
-        if self._asked is not None:  # cut off while it asked: half a trial may be there
+        """A new trial, nowhere but here until it is put; the caller sees to it that nobody else asks meanwhile."""
+        if not self._fresh or self._asked is not None:  # or cut off while it asked: half a trial may be there
             self.refresh()
+        self._fresh = False
         number = len(self.study.get_trials(deepcopy=False))
         if self._repeats():
             self.sampler.wanders.add(number)

@@ -97,7 +97,12 @@ def test_the_report_is_one_page_that_needs_no_network(folder, run, tmp_path):
     rows = json.loads(run("front", folder, "--json")[1])
     for row in rows:
         assert f'<td class="">{row["trial"]}</td>' in page
-    assert "n_pe = 16 does not divide hidden = 8" in page
+
+
+def test_the_report_says_why_designs_were_refused(run, tmp_path):
+    Study(tiny_space(every_accelerator=False, trials=3, confirm_seeds=1), tmp_path / "refusing").run()
+    assert run("report", tmp_path / "refusing", "--to", tmp_path / "page.html")[0] == 0
+    assert "n_pe = 16 does not divide hidden = 8" in (tmp_path / "page.html").read_text()
 
 
 def test_estimate_prints_a_breakdown_that_adds_up(run, tmp_path):
