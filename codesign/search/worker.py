@@ -222,7 +222,7 @@ class Worker:
         reasons = [*cost.reasons(), *self._broken_limits(cost)]
         if isinstance(trial, optuna.Trial):
             if reasons and self._may_move and (near := self.results.grid.nearest(design, self.space.limits)):
-                design = design.model_copy(update={"accelerator": near})
+                design = Design(network=design.network, accelerator=near)
                 self.proposals.move(trial, near)
                 cost, reasons = self.space.cost(design), []
             if not self.proposals.put(trial, self._violations(cost)):
