@@ -232,3 +232,6 @@ CASES |= {
     )
     for name, longer in LONGER.items()
 }
+
+COMBINATIONS: tuple[tuple[str, str, str], ...] = ()
+"""A system, the case of its own network, and that of a combination for the same task."""
