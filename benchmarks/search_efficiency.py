@@ -37,6 +37,7 @@ from benchmarks.pool import answers, cores
 from benchmarks.replayed import Replayed
 from codesign import hardware, training
 from codesign.hardware import Cost
+from codesign.knobs import Scalar
 from codesign.search.accelerators import Grid
 from codesign.search.front import Points, hypervolume, non_dominated
 from codesign.search.leases import Leases
@@ -51,6 +52,7 @@ OUTPUT = Path(__file__).parent.parent / "results" / "reference" / "search_effici
 SHARE = 0.95
 OURS: dict[str, Any] = {"sampler": "tpe", "rungs": 2, "reduction": 3}
 SHARED = OURS | {"rungs": 0}
+FLAT, KNOWN = "with stop_when_flat", "with known designs first"
 METHODS: dict[str, dict[str, Any]] = {
     "codesign": OURS,
     "without hardware_first": OURS | {"hardware_first": False},
@@ -58,9 +60,24 @@ METHODS: dict[str, dict[str, Any]] = {
     "without every_accelerator": OURS | {"every_accelerator": False},
     "without rungs": OURS | {"rungs": 0},
     "random instead of tpe": OURS | {"sampler": "random"},
+    KNOWN: OURS,
+    FLAT: OURS | {"stop_when_flat": True},
     **{f"{name}, hardware first, every accelerator": SHARED | {"sampler": name} for name in ("tpe", "nsga2", "random")},
 }
 """Searches of our engine: settings of the [search] table; rungs are compared with none, ingredients with all."""
+
+STARTS: tuple[dict[str, Scalar], ...] = tuple(
+    {
+        "network.cell": "gru",
+        "network.hidden": hidden,
+        "network.input_kernel.weights.fixed.bits": 8,
+        "network.recurrent_kernel.structure": "dense",
+        "network.recurrent_kernel.weights.fixed.bits": 8,
+        "accelerator.n_pe": 16,
+    }
+    for hidden in (64, 32, 16)
+)
+"""What one would try first without a search: dense GRUs of 8 bits."""
 
 NOT_OURS = tuple(name for name in METHODS if "hardware first, every" in name)
 """Searches whose front is not confirmed: Optuna's samplers with two of our ingredients."""
@@ -191,7 +208,8 @@ def replay(method: str, seed: int, n_pe: int | None = None) -> Run:
 
 def _settings(method: str) -> dict[str, Any]:
     """What a stored run must share with a method to stand for it."""
-    return METHODS.get(method, {}) | {"trials": TRIALS[method in PLAIN], "cost_model": hardware.VERSION}
+    known = {"starts": list(STARTS)} if method == KNOWN else {}
+    return METHODS.get(method, {}) | known | {"trials": TRIALS[method in PLAIN], "cost_model": hardware.VERSION}
 
 
 def _plain(here: World, method: str, seed: int, n_pe: int | None) -> History:
@@ -242,6 +260,8 @@ def _pinned(space: SearchSpace, n_pe: int | None) -> SearchSpace:
 def _ours(here: World, method: str, seed: int) -> History:
     """Our engine with its trainer looked up."""
     space = here.space.changed(**METHODS[method], seed=seed, trials=TRIALS[False])
+    if method == KNOWN:
+        space = replace(space, starts=STARTS)
     history = History(here)
     with tempfile.TemporaryDirectory(prefix="codesign-") as folder:
         records = Records(Path(folder), create=True, study=space.name)
@@ -270,7 +290,7 @@ def _ours(here: World, method: str, seed: int) -> History:
                 missing = sum((key, seed + extra) not in trainings for key in members for extra in range(len(SEEDS)))
                 confirming = missing * epochs * here.steps_per_epoch
             history.add(steps, seconds, confirming, points)
-            if min(history.rows[-1][3:]) >= SHARE:
+            if min(history.rows[-1][3:]) >= SHARE and method != FLAT:
                 raise Enough
 
         epochs = int(str(space.tree["recipe"]["epochs"]))  # type: ignore[index]
@@ -308,7 +328,7 @@ def summary(runs: list[Run]) -> list[dict[str, Any]]:
     rows = []
     for method, n_pe in dict.fromkeys((run["method"], run["n_pe"]) for run in runs):
         mine = [run for run in runs if (run["method"], run["n_pe"]) == (method, n_pe)]
-        if n_pe is not None:
+        if n_pe is not None or method == FLAT:
             continue
         found = {"method": method, "replays": len(mine)}
         for name in ("to_share", "to_easy_share"):
@@ -323,6 +343,22 @@ def summary(runs: list[Run]) -> list[dict[str, Any]]:
             }
         rows.append(found)
     return rows
+
+
+def flat(runs: list[Run]) -> dict[str, Any] | None:
+    """Where searches end that decide by themselves when more training hardly pays."""
+    mine = [run for run in runs if run["method"] == FLAT]
+    if not mine:
+        return None
+    steps = [run["steps"][-1] + run["confirming"][-1] for run in mine]
+    ends = [run["hypervolume"][-1] for run in mine]
+    return {
+        "replays": len(mine),
+        "steps_median": median(steps),
+        "steps_quartiles": [float(np.quantile(steps, q)) for q in (0.25, 0.75)],
+        "hypervolume_median": median(ends),
+        "hypervolume_quartiles": [float(np.quantile(ends, q)) for q in (0.25, 0.75)],
+    }
 
 
 def pinned(here: World, runs: list[Run]) -> dict[str, Any] | None:
@@ -387,6 +423,16 @@ def markdown(content: dict[str, Any]) -> str:
             f"With n_pe = {one['n_pe']} alone {one['attainable']:.1%} of the hypervolume can be reached, with any",
             f"other less. {one['method']} pinned to it needs {one['steps_median']:,.0f} steps to {SHARE:.0%} of that,",
             f"codesign {one['ours_steps_median']:,.0f} to the same hypervolume: a factor of {one['ratio']:.2f} stays.",
+        ]
+    if content["flat"]:
+        one = content["flat"]
+        low, high = one["steps_quartiles"]
+        worst, best = one["hypervolume_quartiles"]
+        lines += [
+            "",
+            f"With stop_when_flat a search ends by itself, in the median of {one['replays']} replays after",
+            f"{one['steps_median']:,.0f} steps (quartiles {low:,.0f} to {high:,.0f}, confirmation included) with",
+            f"{one['hypervolume_median']:.1%} of the hypervolume ({worst:.1%} to {best:.1%}).",
         ]
     return "\n".join(lines) + "\n"
 
@@ -455,7 +501,8 @@ def _write(runs: list[Run]) -> None:
     if "codesign" not in medians or not any(name in medians for name in PLAIN):
         return
     ratio = min(medians[name] for name in PLAIN if name in medians) / medians["codesign"]
-    content = {"rows": rows, "steps_ratio_median": ratio, "pinned": pinned(world(), runs), "runs": runs}
+    tables = {"rows": rows, "steps_ratio_median": ratio, "pinned": pinned(world(), runs), "flat": flat(runs)}
+    content: dict[str, Any] = tables | {"runs": runs}
     unfinished = OUTPUT.with_suffix(".partial")
     unfinished.write_text(json.dumps(content).replace('{"method"', '\n{"method"') + "\n")
     os.replace(unfinished, OUTPUT.with_suffix(".json"))
