@@ -27,8 +27,7 @@ from codesign.tasks import Task
 
 CHANCE_DRAWS = 1000
 FLAT = 0.01
-FLAT_EVENTS = 20
-"""Of the last trainings, at least. Ten ended replayed searches at 84 % of what the space holds."""
+FLAT_EVENTS = 10
 
 
 @dataclass(frozen=True)
@@ -294,7 +293,7 @@ class Results:
         return [rows[i] for i in sorted(members, key=lambda i: (errors[i], rows[i].trial, *points[i]))]
 
     def is_flat(self) -> bool:
-        """Whether the hypervolume has stopped growing: by less than 1 % over the last quarter, or twenty trials."""
+        """Whether the hypervolume has stopped growing: by less than 1 % over the last quarter, or ten trials."""
         gain = self._late_gain()
         return gain is not None and gain[0] < FLAT
 

@@ -147,11 +147,11 @@ def test_a_search_that_gains_nothing_says_so_and_ends_where_that_is_wanted(study
     from codesign.search import results as module
 
     records = study.results.records
-    gains = np.concatenate([np.linspace(0.1, 0.5, 22), np.full(22, 0.5)])
+    gains = np.concatenate([np.linspace(0.1, 0.5, 12), np.full(12, 0.5)])
     events = [module.Event(i, 100 * i, 60.0 * i, float(volume)) for i, volume in enumerate(gains)]
-    monkeypatch.setattr(type(records), "events", lambda self: events[:22])
+    monkeypatch.setattr(type(records), "events", lambda self: events[:12])
     assert not study.results.is_flat() and "more of them may pay" in study.results.enough()
-    assert "The last 20 trainings took 20.0 min" in study.results.enough()
+    assert "The last 10 trainings took 10.0 min" in study.results.enough()
     monkeypatch.setattr(type(records), "events", lambda self: events)
     assert study.results.is_flat() and "more of them hardly pay" in study.results.enough()
     flat = Study(tiny_space(trials=30, stop_when_flat=True, confirm_seeds=1), tmp_path / "flat")
