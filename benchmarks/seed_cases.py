@@ -191,6 +191,9 @@ CASES: dict[str, Case] = {
     "hcgs phones": Case(
         PHONES, dense(**LSTM, **HCGS_WORDS, input_kernel=HCGS_INPUT, recurrent_kernel=HCGS_RECURRENT), ADMM
     ),
+    "hcgs phones, directly": Case(
+        PHONES, dense(**LSTM, **HCGS_WORDS, input_kernel=HCGS_INPUT, recurrent_kernel=HCGS_RECURRENT), DIRECT
+    ),
     "unstructured phones": Case(PHONES, dense(**LSTM, **HCGS_WORDS, **_random()), ADMM),
     "magnitude phones": Case(
         PHONES,

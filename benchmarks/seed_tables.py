@@ -89,7 +89,15 @@ CLAIMS = (
         )
     ),
     reaches("hcgs", "16x fewer weights", "hcgs phones", LONGER["dense phones"], "weights", 16.0),
-    error("hcgs", "within 1 point", "hcgs phones", LONGER["dense phones"], POINT),
+    error(
+        "hcgs",
+        "within 1 point",
+        "hcgs phones",
+        LONGER["dense phones"],
+        POINT,
+        note="drawn to the random blocks by ADMM, E-RNN's method; the paper trains in the blocks from the start",
+    ),
+    error("hcgs", "trained directly, as the paper does", "hcgs phones, directly", LONGER["dense phones"], None),
     error("hcgs", "magnitude blocks at equal bits beside it", "magnitude phones", LONGER["dense phones"], None),
     error("hcgs", "unstructured at equal bits beside it", "unstructured phones", LONGER["dense phones"], None),
     reaches("fdht", "> 1000x fewer parameters", "fdht video", "dense video", "parameters", 1000.0),

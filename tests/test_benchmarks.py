@@ -27,4 +27,4 @@ def test_hardware_claims() -> None:
 @pytest.mark.slow
 def test_seed_claims() -> None:
     out = run("benchmarks.seed_claims", "--quick", "--only", "hcgs")
-    assert out.count("| hcgs |") == 4 and "unstructured at equal bits" in out
+    assert out.count("| hcgs |") == 5 and "unstructured at equal bits" in out
