@@ -236,5 +236,34 @@ CASES |= {
     for name, longer in LONGER.items()
 }
 
-COMBINATIONS: tuple[tuple[str, str, str], ...] = ()
+_TWELVE = circulant(8, fixed(12))
+CASES |= {
+    "ernn phones": Case(
+        PHONES,
+        dense(
+            **PROJECTED,
+            **kernels(_TWELVE),
+            projection_kernel=_TWELVE,
+            head_weights=fixed(12),
+            activations=fixed(12),
+            activation_function={"kind": "piecewise_linear", "segments": 32},
+        ),
+        ADMM,
+    ),
+    "coarse-grain, 4 bits, batch_norm, ADMM": Case(
+        PHONES,
+        dense(
+            **LSTM,
+            batch_norm="frozen",
+            input_kernel=coarse(8, 0.4, 2, 0.75, fixed(4)),
+            recurrent_kernel=coarse(16, 0.375, 4, 0.25, fixed(4)),
+            head_weights=fixed(6),
+            activations=fixed(8),
+            activation_function="piecewise_linear",
+        ),
+        ADMM,
+    ),
+}
+
+COMBINATIONS: tuple[tuple[str, str, str], ...] = (("ernn", "ernn phones", "coarse-grain, 4 bits, batch_norm, ADMM"),)
 """A system, the case of its own network, and that of a combination for the same task."""
