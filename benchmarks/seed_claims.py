@@ -4,7 +4,7 @@
 
 Trains every system's own network and recipe and the dense float network of the same shape and budget, with the
 same seeds, and writes results/reference/seed_claims.md and .json: paired differences on test data with 95 %
-intervals. Everything was chosen on validation data with seed 0; the test data are looked at by the rows written
+intervals, and what combinations of ingredients need for the same error. Everything was chosen on validation data with seed 0; the test data are looked at by the rows written
 here. Resumable: a finished training is not run again. Some hours on two cores, each training on a core of its
 own (`--workers`). Data that are not here are fetched from PyPI and Debian.
 """
@@ -126,22 +126,22 @@ def quick(case: Case) -> Case:
     return replace(case, task=tasks.find("ru_phones", subset="mini"), recipe=recipe)
 
 
-def missing(cases: dict[str, Case], known: list[Run], system: str | None, quick: bool) -> list[tuple[str, int]]:
+def missing(cases: dict[str, Case], known: list[Run], system: str | None, once: bool) -> list[tuple[str, int]]:
     """Cases and seeds that the tables need and nobody has trained; every claim gets its first pair first.
 
     Args:
         system: whose claims alone count; None for all.
-        quick: one seed, no baseline trained longer.
+        once: one seed, no baseline trained longer.
     """
     wanted = set()
     for claim in CLAIMS:
         if system in (None, claim.system):
-            seeds = range(1 if quick else claim.n_seeds)
+            seeds = range(1 if once else claim.n_seeds)
             wanted |= {(name, seed) for seed in seeds for name in (claim.result, claim.baseline)}
     for of, *pair in COMBINATIONS:
         if system in (None, of):
-            wanted |= {(name, seed) for seed in range(1 if quick else COMBINED_SEEDS) for name in pair}
-    if not quick:
+            wanted |= {(name, seed) for seed in range(1 if once else COMBINED_SEEDS) for name in pair}
+    if not once:
         wanted |= {(LONGER[name], 0) for name, _ in list(wanted) if name in LONGER}
     jobs = [(name, seed) for name, seed in wanted if name in cases and not find(known, name, cases[name], seed)]
     return sorted(jobs, key=lambda job: (job[1], job[0]))
