@@ -118,7 +118,7 @@ ROWS = tasks.find("fashion_rows")
 VIDEO = tasks.find("moving_fashion")
 
 PHONE = Recipe(epochs=12)
-RETRAIN = Recipe(dense_epochs=4, epochs=8, later_rate=1.0)
+RETRAIN = Recipe(dense_epochs=4, epochs=8, learning_rate=0.04, later_rate=1.0)
 LONG = Recipe(epochs=24)
 ADMM = Recipe(dense_epochs=8, admm_epochs=8, epochs=8, admm_rho=1e-2, later_rate=1.0)
 DIRECT = Recipe(epochs=24, learning_rate=0.04)
@@ -184,7 +184,7 @@ CASES: dict[str, Case] = {
     "hybrid chars": Case(SHAKESPEARE, dense(**LSTM, **_hybrid(fixed(5), 4)), CHARS),
     "sparse chars": Case(SHAKESPEARE, dense(**LSTM, state_threshold=0.1, state_sparsity=0.92), CHARS),
     "sparse words": Case(WORDS, dense(**LSTM, embedding=128, state_threshold=0.1, state_sparsity=0.92), SENTENCES),
-    "sparse rows": Case(ROWS, dense(**LSTM, state_threshold=0.1, state_sparsity=0.92), IMAGES),
+    "sparse rows": Case(ROWS, dense(**LSTM, state_threshold=0.1, state_sparsity=0.87), IMAGES),
     "ternary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "ternary"})), SIGNS),
     "binary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "binary"})), SIGNS),
     "binaryconnect linux": Case(LINUX, dense(**LSTM, **kernels({"weights": "binary"})), SOURCES),

@@ -11,6 +11,7 @@ from scipy import stats  # type: ignore[import-untyped]
 from benchmarks.seed_cases import COMBINATIONS, LONGER, Case
 from codesign import training
 from codesign.design import Network, Recipe
+from codesign.hardware.workload import workload
 
 Run = dict[str, Any]
 """A training, as the JSON file holds it."""
@@ -26,7 +27,8 @@ class Claim:
         limit: largest increase of the error; a share of the baseline's where `relative`. None: only reported.
         sense: "mean" and "upper" compare the mean increase, or the upper end of its interval, with the limit;
             "better" asks for a decrease with p < 0.05.
-        quantity: what is compared: the test "error", or one of `zeros`, `memory`, `parameters` of the result.
+        quantity: what is compared: the test "error", or one of `zeros`, `memory`, `weights`, `parameters` and
+            `weights_12` of the result: its kernels' bits against the baseline's in words of 12.
         least: that such a quantity must reach.
     """
 
@@ -66,6 +68,7 @@ CLAIMS = (
     error("sparse_state", "within 1 % perplexity", "sparse words", "dense words", 0.01, relative=True),
     reaches("sparse_state", "> 90 % zero state entries", "sparse rows", "dense rows", "zeros", 0.9),
     error("sparse_state", "within 0.5 point", "sparse rows", "dense rows", 0.005),
+    reaches("ternary", "weights 12x less than 12 bits", "binary linux", "dense linux", "weights_12", 12.0),
     error("ternary", "ternary within 0.05 bpc", "ternary linux", "dense linux", 0.05),
     error("ternary", "binary within 0.08 bpc", "binary linux", "dense linux", 0.08),
     error(
@@ -76,7 +79,7 @@ CLAIMS = (
         None,
         n_seeds=1,
     ),
-    error("ternary", "plain BinaryConnect beside it", "binaryconnect linux", "dense linux", None),
+    error("ternary", "plain BinaryConnect beside it", "binaryconnect linux", "dense linux", None, n_seeds=1),
     *(
         claim
         for cell in ("lstm", "gru")
@@ -153,7 +156,7 @@ def row(claim: Claim, cases: dict[str, Case], runs: list[Run]) -> dict[str, Any]
         "note": claim.note,
     }
     if claim.quantity != "error":
-        values = [_saved(claim.quantity, *pair) for pair in pairs]
+        values = [_saved(claim.quantity, case, *pair) for pair in pairs]
         return found | {
             "baseline": None,
             "result": mean(values),
@@ -193,9 +196,13 @@ def _error(run: Run) -> float:
     return float(run["error_test"] if drawn is None else drawn)
 
 
-def _saved(quantity: str, ours: Run, dense_run: Run) -> float:
+def _saved(quantity: str, case: Case, ours: Run, dense_run: Run) -> float:
     if quantity == "zeros":
         return float(ours["zeros"])
+    if quantity == "weights_12":
+        kernels = [kernel for layer in workload(case.network, case.task.shape).layers for kernel in layer.kernels]
+        bits = sum(kernel.n_words * kernel.word_length + kernel.index_bits for kernel in kernels)
+        return 12.0 * float(dense_run["kernel_words"]) / bits
     if quantity == "memory":
         return 1.0 - float(ours["storage_bits"]) / float(dense_run["storage_bits"])
     name = "kernel_words" if quantity == "weights" else "parameters"

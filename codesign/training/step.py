@@ -91,8 +91,10 @@ class Prediction(NamedTuple):
 
 ADAM = optax.scale_by_adam()
 CALIBRATION_BATCHES = 64
-FIRST_PRESSURE = 2.0
-PRESSURE_GAIN = 8.0  # log of its growth in a training in which all states are dense and none should be
+FIRST_PRESSURE = 0.5
+LARGEST_MISS = 0.1  # share of zeros; a larger one counts as this
+PROMPT_GAIN = 10.0  # log of the pull's growth for each missing zero (a share), at once
+LASTING_GAIN = 30.0  # the same, and lasting, in a training that misses it throughout
 LARGEST_PRESSURE = 100.0
 
 # Compiled programs outlive the process, unless the user has chosen a folder for them or none.
@@ -128,19 +130,37 @@ def sizes_and_zeros(made: Pass, real: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.stack(sizes), jnp.stack(zeros)
 
 
+def missing_zeros(zeros: jax.Array, settings: Settings) -> jax.Array:
+    """Share of zeros that is wanted and not there, (layers,); negative where there are too many."""
+    return jnp.clip(settings.state_sparsity - zeros, -LARGEST_MISS, LARGEST_MISS)
+
+
+def pull_on_states(pressure: jax.Array, sizes: jax.Array, zeros: jax.Array, settings: Settings) -> jax.Array:
+    """What the loss grows by: pressure * mean |h| over all layers, stronger while zeros are missing.
+
+    All entries count, those below the threshold too: without a pull they grow until they survive it, as the
+    gradient is straight-through. The paper sweeps the threshold. Raising the threshold in training toward a
+    wanted share was tried and runs away: entries grow in order to survive, the threshold follows, and all
+    states saturate.
+
+    Args:
+        pressure, sizes, zeros: (layers,), the latter two of one batch (`sizes_and_zeros`).
+        settings: the wanted share.
+    """
+    return jnp.sum(pressure * jnp.exp(PROMPT_GAIN * missing_zeros(zeros, settings)) * sizes)
+
+
 def moved_pressure(pressure: jax.Array, zeros: jax.Array, settings: Settings) -> jax.Array:
     """Pressure on the states' size, a little nearer to what gives the wanted share of zeros.
 
-    The loss grows by pressure * mean |h|, over all entries, those below the threshold too: without a pull
-    they grow until they survive it, as the gradient is straight-through. The paper sweeps the threshold.
-    Raising the threshold in training toward a wanted share was tried and runs away: entries grow in order to
-    survive, the threshold follows, and all states saturate.
+    Entries need hundreds of steps to follow. The prompt part of the pull brakes before they are too few, and
+    a small first pressure lets a network learn before it is thinned out.
 
     Args:
         pressure, zeros: (layers,) share of zeros in a batch.
         settings: the wanted share, and the steps of the whole training.
     """
-    rise = PRESSURE_GAIN / settings.n_steps * (settings.state_sparsity - zeros)
+    rise = LASTING_GAIN / settings.n_steps * missing_zeros(zeros, settings)
     return jnp.minimum(LARGEST_PRESSURE, pressure * jnp.exp(rise))
 
 
@@ -178,7 +198,7 @@ def _epoch(graph: Tree, batch_size: int, stateful: bool, member: Member, data: C
         value, made = loss(graph, params, member.traced, batch, carries, draw)
         sizes, zeros = sizes_and_zeros(made, batch.real.T.astype(jnp.float32))
         pull = 0.0 if member.admm is None else penalty(member.admm, params)
-        return value + jnp.sum(pressure * sizes) + pull, (value, made.carries, zeros)
+        return value + pull_on_states(pressure, sizes, zeros, member.settings) + pull, (value, made.carries, zeros)
 
     def step(state: tuple[Tree, Tree, jax.Array, jax.Array, Any], rows: jax.Array) -> tuple[Any, jax.Array]:
         params, optimizer, count, pressure, _ = state
