@@ -100,7 +100,7 @@ class RecurrentLayer(nnx.Module):
         self.batch_norm: CellBatchNorm | None = nnx.data(
             None if network.batch_norm.kind == "none" else CellBatchNorm(network.batch_norm, gates, hidden)
         )
-        self.threshold = nnx.Param(jax.device_put(np.float32(network.state_threshold)))  # has no gradient
+        self.threshold = Traced(jax.device_put(np.float32(network.state_threshold)))
         self.bits = Traced(jax.device_put(np.int32(bits_of(network.activations))))
 
     def __call__(self, x: jax.Array, carry: Carry | None, mode: Mode) -> tuple[jax.Array, Carry, StepMoments | None]:
