@@ -9,7 +9,8 @@ in C order. By weight format, with e the tensor's entry in the table `exponents`
     power_of_two      int8 code: 0, or the sign times (exponent - e + 1), e the smallest exponent in use
     binary, ternary   int8 -1, 0 or +1, times the float32 number in `NAME.scale`
 
-Biases and peepholes are fixed, 16 bits, or float beside a float kernel. Thresholds are float32 as they are.
+Biases and peepholes are fixed, 16 bits, or float beside a float kernel. What is not trained, the threshold of the
+states for one, is in the design.
 Random structure comes as its mask, bits packed (`NAME.mask`), so that nobody needs our random numbers to place
 the words: row by row, each row's words by ascending column.
 

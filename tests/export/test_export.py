@@ -106,7 +106,7 @@ def as_trained(network, task, seed=3):
     for name, values in weights.items():
         if name.endswith(".words"):
             weights[name] = values * np.exp(rng.normal(0.0, 1.5, values.shape)).astype(np.float32)
-        elif "variances" in name or name.endswith(".threshold"):
+        elif "variances" in name:
             weights[name] = rng.uniform(0.05, 0.3, values.shape).astype(np.float32)
         else:
             weights[name] = rng.normal(size=values.shape).astype(np.float32)
@@ -272,7 +272,7 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-def states_of(cell, part, x):
+def states_of(cell, part, x, threshold):
     """(time, batch, hidden) what a layer whose parts the file names makes of x, by the equations of `Folded`."""
     c = h = seen = np.zeros((x.shape[1], 8))
     states = []
@@ -288,7 +288,7 @@ def states_of(cell, part, x):
             to_rz, to_n, to_hn = np.split(now["shift"], [16, 24])
             r, z = np.split(sigmoid(of_x[:, :16] + of_h[:, :16] + to_rz), 2, axis=1)
             h = (1 - z) * np.tanh(of_x[:, 16:] + to_n + r * (of_h[:, 16:] + to_hn)) + z * h
-        seen = np.where(np.abs(h) < part["threshold"], 0.0, h)
+        seen = np.where(np.abs(h) < threshold, 0.0, h)
         states.append(seen)
     return states
 
@@ -296,21 +296,20 @@ def states_of(cell, part, x):
 @pytest.mark.parametrize(("cell", "kind"), [("lstm", Frozen()), ("gru", PerStep(steps=3))], ids=str)
 def test_a_folded_layer_runs_from_the_file_alone(cell, kind, tmp_path):
     """Signs, one multiplication for each product and gate output, one addition: nothing else is in the file."""
-    file = normalised(kind, cell, tmp_path, activations=Float(), **SIGNS)
+    file = normalised(kind, cell, tmp_path, activations=Float(), state_threshold=0.1, **SIGNS)
     tensors = file.tensors()
     part = {name.removeprefix("layers.0."): tensors.pop(name) for name in list(tensors) if name.startswith("layers.")}
     assert tensors.keys() == {"head.words", "bias"}
     assert part.keys() == {
         "input_kernel.words",
         "recurrent_kernel.words",
-        "threshold",
         "scale_x",
         "scale_h",
         "shift",
     } | ({"scale_c", "shift_c"} if cell == "lstm" else set())
     assert set(part["input_kernel.words"]) == {-1, 0, 1} and set(part["recurrent_kernel.words"]) == {-1, 1}
     assert len(part["shift"]) == (3 if kind.kind == "per_step" else 1)
-    np.testing.assert_allclose(run(file.model, X)[1], states_of(cell, part, X), atol=1e-5)
+    np.testing.assert_allclose(run(file.model, X)[1], states_of(cell, part, X, 0.1), atol=1e-5)
 
 
 TREE = {"structure": STRUCTURES["hierarchical Tucker"], "weights": "ternary"}

@@ -57,7 +57,6 @@ def test_weights_have_dotted_names(trained: Trained) -> None:
         "layers.0.bias",
         "layers.0.input_kernel.words",
         "layers.0.recurrent_kernel.words",
-        "layers.0.threshold",
     ]
 
 
