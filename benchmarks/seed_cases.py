@@ -127,12 +127,20 @@ SOURCES = Recipe(epochs=3, batch_size=32, sequence_length=100, learning_rate=0.0
 SIGNS = SOURCES.model_copy(update={"learning_rate": 0.04})
 SENTENCES = Recipe(epochs=3, batch_size=20, sequence_length=35, learning_rate=0.005)
 IMAGES = Recipe(epochs=6, batch_size=32, learning_rate=0.01)
-CLIPS = Recipe(epochs=12, batch_size=16, learning_rate=0.02)
-DENSE_CLIPS = Recipe(epochs=12, batch_size=16, learning_rate=0.001)
+CLIPS = Recipe(epochs=6, batch_size=16, learning_rate=0.01)
+DENSE_CLIPS = Recipe(epochs=6, batch_size=16, learning_rate=0.001)
+
+
+def _from_dense(recipe: Recipe, dense_epochs: int, learning_rate: float) -> Recipe:
+    """The same budget, its first epochs for a dense parent."""
+    phases = {"dense_epochs": dense_epochs, "epochs": recipe.epochs - dense_epochs}
+    return recipe.model_copy(update=phases | {"learning_rate": learning_rate, "later_rate": 1.0})
+
 
 LSTM = {"cell": "lstm", "hidden": 256}
 PROJECTED = LSTM | {"projection": 128, "peephole": True}
 GRU = {"cell": "gru", "hidden": 256}
+ZEROS = {"state_threshold": 0.1, "state_sparsity": 0.91}
 SEGMENTS = {"kind": "piecewise_linear", "segments": 16}
 
 
@@ -169,7 +177,7 @@ def _tensor(kind: str, **fields: Any) -> dict[str, Any]:
     return {"structure": {"kind": kind, "row_modes": "4x4x4x4", **fields}, "weights": FLOAT}
 
 
-TUCKER = {"leaf_rank": 4, "inner_rank": 4}
+TUCKER = {"leaf_rank": 8, "inner_rank": 8}
 CASES: dict[str, Case] = {
     "dense phones": Case(PHONES, dense(**LSTM), PHONE),
     "dense chars": Case(SHAKESPEARE, dense(**LSTM), CHARS),
@@ -181,10 +189,12 @@ CASES: dict[str, Case] = {
     ),
     "dense video": Case(VIDEO, dense(**LSTM), DENSE_CLIPS),
     "hybrid phones": Case(PHONES, dense(**LSTM, **_hybrid(fixed(5), 4)), RETRAIN),
-    "hybrid chars": Case(SHAKESPEARE, dense(**LSTM, **_hybrid(fixed(5), 4)), CHARS),
-    "sparse chars": Case(SHAKESPEARE, dense(**LSTM, state_threshold=0.1, state_sparsity=0.92), CHARS),
-    "sparse words": Case(WORDS, dense(**LSTM, embedding=128, state_threshold=0.1, state_sparsity=0.92), SENTENCES),
-    "sparse rows": Case(ROWS, dense(**LSTM, state_threshold=0.1, state_sparsity=0.87), IMAGES),
+    "hybrid chars": Case(SHAKESPEARE, dense(**LSTM, **_hybrid(fixed(5), 4)), _from_dense(CHARS, 1, 0.04)),
+    "sparse chars": Case(SHAKESPEARE, dense(**LSTM, **ZEROS | {"state_sparsity": 0.95}), _from_dense(CHARS, 1, 0.02)),
+    "sparse words": Case(
+        WORDS, dense(**LSTM, embedding=128, **ZEROS | {"state_sparsity": 0.95}), _from_dense(SENTENCES, 1, 0.01)
+    ),
+    "sparse rows": Case(ROWS, dense(**LSTM, **ZEROS), _from_dense(IMAGES, 2, 0.02)),
     "ternary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "ternary"})), SIGNS),
     "binary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "binary"})), SIGNS),
     "binaryconnect linux": Case(LINUX, dense(**LSTM, **kernels({"weights": "binary"})), SOURCES),
