@@ -124,7 +124,6 @@ ADMM = Recipe(dense_epochs=8, admm_epochs=8, epochs=8, admm_rho=1e-2, later_rate
 DIRECT = Recipe(epochs=24, learning_rate=0.04)
 CHARS = Recipe(epochs=3, batch_size=32, sequence_length=50, learning_rate=0.01)
 SOURCES = Recipe(epochs=3, batch_size=32, sequence_length=100, learning_rate=0.01)
-SIGNS = SOURCES.model_copy(update={"learning_rate": 0.04})
 SENTENCES = Recipe(epochs=3, batch_size=20, sequence_length=35, learning_rate=0.005)
 IMAGES = Recipe(epochs=6, batch_size=32, learning_rate=0.01)
 CLIPS = Recipe(epochs=6, batch_size=16, learning_rate=0.01)
@@ -136,6 +135,8 @@ def _from_dense(recipe: Recipe, dense_epochs: int, learning_rate: float) -> Reci
     phases = {"dense_epochs": dense_epochs, "epochs": recipe.epochs - dense_epochs}
     return recipe.model_copy(update=phases | {"learning_rate": learning_rate, "later_rate": 1.0})
 
+
+SIGNS = _from_dense(SOURCES, 1, 0.04)
 
 LSTM = {"cell": "lstm", "hidden": 256}
 PROJECTED = LSTM | {"projection": 128, "peephole": True}
@@ -185,15 +186,13 @@ CASES: dict[str, Case] = {
     "dense rows": Case(ROWS, dense(**LSTM), IMAGES),
     "dense linux": Case(LINUX, dense(**LSTM), SOURCES),
     "dense linux, batch_norm": Case(
-        LINUX, dense(**LSTM, batch_norm="frozen"), SIGNS.model_copy(update={"learning_rate": 0.02})
+        LINUX, dense(**LSTM, batch_norm="frozen"), SOURCES.model_copy(update={"learning_rate": 0.02})
     ),
     "dense video": Case(VIDEO, dense(**LSTM), DENSE_CLIPS),
     "hybrid phones": Case(PHONES, dense(**LSTM, **_hybrid(fixed(5), 4)), RETRAIN),
     "hybrid chars": Case(SHAKESPEARE, dense(**LSTM, **_hybrid(fixed(5), 4)), _from_dense(CHARS, 1, 0.04)),
-    "sparse chars": Case(SHAKESPEARE, dense(**LSTM, **ZEROS | {"state_sparsity": 0.95}), _from_dense(CHARS, 1, 0.02)),
-    "sparse words": Case(
-        WORDS, dense(**LSTM, embedding=128, **ZEROS | {"state_sparsity": 0.95}), _from_dense(SENTENCES, 1, 0.01)
-    ),
+    "sparse chars": Case(SHAKESPEARE, dense(**LSTM, **ZEROS), _from_dense(CHARS, 1, 0.02)),
+    "sparse words": Case(WORDS, dense(**LSTM, embedding=128, **ZEROS), _from_dense(SENTENCES, 1, 0.01)),
     "sparse rows": Case(ROWS, dense(**LSTM, **ZEROS), _from_dense(IMAGES, 2, 0.02)),
     "ternary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "ternary"})), SIGNS),
     "binary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "binary"})), SIGNS),

@@ -94,7 +94,7 @@ CALIBRATION_BATCHES = 64
 FIRST_PRESSURE = 0.5
 LARGEST_MISS = 0.1  # share of zeros; a larger one counts as this
 PROMPT_GAIN = 10.0  # log of the pull's growth for each missing zero (a share), at once
-LASTING_GAIN = 30.0  # the same, and lasting, in a training that misses it throughout
+LASTING_GAIN = 80.0  # the same, and lasting, in a training that misses it throughout
 LARGEST_PRESSURE = 100.0
 
 # Compiled programs outlive the process, unless the user has chosen a folder for them or none.

@@ -44,7 +44,7 @@ def test_pressure_follows_the_missing_share_of_zeros() -> None:
     before, zeros = first_pressure(4, 0.5), jnp.array([0.5, 0.45, 0.25, 1.0])
     assert first_pressure(2, 0.0).tolist() == [0.0, 0.0]
     ratios = moved_pressure(before, zeros, settings(0.5, 100.0)) / before
-    assert ratios.tolist() == pytest.approx([1.0, *(np.exp(0.3 * miss) for miss in (0.05, 0.1, -0.1))])
+    assert ratios.tolist() == pytest.approx([1.0, *(np.exp(0.8 * miss) for miss in (0.05, 0.1, -0.1))])
 
 
 def test_the_pull_on_states_is_stronger_while_zeros_are_missing() -> None:
