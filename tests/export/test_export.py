@@ -330,7 +330,7 @@ def test_folded_normalisation_loads_back_to_the_same_scores_within_rounding(kind
     loaded = file.load()
     found, wanted = run(loaded, X)[0], run(file.model, X)[0]
     assert np.ptp(wanted) > 1.0
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
     assert np.array_equal(found.argmax(-1), wanted.argmax(-1))
     save_weights(loaded, tmp_path / "again.safetensors")
     again = safetensors.numpy.load_file(tmp_path / "again.safetensors")
