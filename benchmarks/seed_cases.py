@@ -233,8 +233,11 @@ for _name, _cell, _half, _rho in (("lstm", PROJECTED, 1.0, 1e-2), ("gru", GRU, 0
         f"admm {_name} 16": Case(PHONES, _ernn(_cell, 16), ADMM.model_copy(update=_rate | {"admm_rho": _rho})),
     }
 
-LONGER = {name: f"{name}, twice as long" for name in CASES if name.startswith("dense") and "batch_norm" not in name}
-"""Baselines, and what tells how far from convergence each is."""
+BASELINES = tuple(name for name in CASES if name.startswith("dense") and "batch_norm" not in name)
+LONGER = {
+    name: f"{name}, twice as long" for name in ("dense phones", "dense chars", "dense rows", "dense lstm", "dense gru")
+}
+"""Baselines that take minutes, and what tells how much more of them would help; the others would take hours."""
 
 CASES |= {
     longer: Case(
