@@ -192,11 +192,12 @@ class Network(Spec):
     """A recurrent network: `layers` of one cell, then a dense output layer (the head).
 
     `activations` is the word length of the input x, the state h and the gate outputs, all within
-    [-1, 1). Entries of h smaller than `state_threshold` are zero wherever h enters a product. A token
-    enters as a trained vector of `embedding` entries, or one-hot where that is 0. An LSTM may have
-    peepholes and a `projection` that shortens its state (0: none), or else batch normalisation in the cell,
-    as a GRU may. `state_sparsity` above zero is a share of zeros in the state that training reaches by a
-    pressure on the size of the state's entries, which it finds; it needs a threshold.
+    [-1, 1). Entries of h smaller than `state_threshold` are zero where h meets the recurrent kernel;
+    the next layer and the head see them all. A token enters as a trained vector of `embedding` entries,
+    or one-hot where that is 0. An LSTM may have peepholes and a `projection` that shortens its state
+    (0: none), or else batch normalisation in the cell, as a GRU may. `state_sparsity` above zero is a
+    share of zeros in the state that training reaches by a pressure on the size of the state's entries,
+    which it finds; it needs a threshold.
     """
 
     cell: Literal["lstm", "gru"] = "gru"
@@ -231,7 +232,7 @@ class Network(Spec):
 
     @property
     def state(self) -> int:
-        """Length of a layer's state h, which the recurrent kernel and the next layer see."""
+        """Length of a layer's state h."""
         return self.projection or self.hidden
 
 

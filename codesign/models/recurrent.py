@@ -28,8 +28,8 @@ class Pass(NamedTuple):
 
     Attributes:
         scores: (time, batch, outputs) of the classes.
-        states: every layer's states as products see them, (time, batch, state).
-        dense: the same before small entries are zeroed.
+        states: every layer's states as its recurrent kernel sees them, (time, batch, state).
+        dense: the same before small entries are zeroed, as the next layer or the head sees them.
         carries: every layer's carry after the last step.
         moments: every layer's, by which its steps were normalised; None without batch normalisation.
     """
@@ -233,8 +233,8 @@ class RecurrentNetwork(nnx.Module):
         states, dense, after, moments = [], [], [], []
         for index, layer in enumerate(self.layers):
             state, carry, seen = layer(x, carries[index] if carries else None, mode._replace(key=keys[index]))
-            x = sparsify(state, layer.threshold[...])
-            states.append(x)
+            x = state
+            states.append(sparsify(state, layer.threshold[...]))
             dense.append(state)
             after.append(carry)
             moments.append(seen)

@@ -119,7 +119,7 @@ def first_pressure(n_layers: int, sparsity: float) -> jax.Array:
 
 
 def sizes_and_zeros(made: Pass, real: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean size of the states' entries, and the share of zeros that products see, of every layer over real steps.
+    """Mean size of the states' entries, and the share of zeros before the recurrent kernel, by layer over real steps.
 
     Args:
         real: (time, batch) 1 where a step is no padding.

@@ -34,7 +34,7 @@ from codesign.training.step import (
 Weights = dict[str, NDArray[np.float32]]
 """Trained words and biases by dotted name, for instance layers.0.recurrent_kernel.words."""
 
-VERSION = 4
+VERSION = 5
 """Raised whenever a change here or in models makes the same network train to another result."""
 
 PASS_ENTRIES = 2**26

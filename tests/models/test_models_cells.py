@@ -195,7 +195,7 @@ def test_the_gru_carries_small_entries_on_although_its_products_do_not_see_them(
 
 def test_the_gradient_of_small_entries_passes() -> None:
     gradient = jax.grad(lambda h: jnp.sum(lstm_from(h, 0.2)[0][0] ** 2))(STATE)
-    # The same sum, with the state as products see it and without any threshold.
+    # The same sum, with the state as the kernel sees it and without any threshold.
     seen = jnp.where(jnp.asarray(SMALL), 0.0, STATE)
     expected = jax.grad(lambda h: jnp.sum(lstm_from(h, 0.0)[0][0] ** 2))(seen)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
@@ -243,7 +243,7 @@ def with_peepholes(bits: int = 0, threshold: float = 0.0, projected: bool = Fals
 def peephole_equations(
     weights: StepWeights, bits: int, threshold: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """States as products see them, and the last c: i and f see the c before, o the new one; h = Wp (o tanh(c))."""
+    """States before the recurrent kernel, and the last c: i and f see the old c, o the new one; h = Wp (o tanh(c))."""
     wx, wh, b, peepholes = (
         np.asarray(a, np.float64)
         for a in (weights.input_kernel, weights.recurrent_kernel, weights.bias, weights.peepholes)
