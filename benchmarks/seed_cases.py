@@ -142,6 +142,7 @@ LSTM = {"cell": "lstm", "hidden": 256}
 PROJECTED = LSTM | {"projection": 128, "peephole": True}
 GRU = {"cell": "gru", "hidden": 256}
 ZEROS = {"state_threshold": 0.1, "state_sparsity": 0.91}
+DECIDED = {"kind": "binary", "stochastic": False}
 SEGMENTS = {"kind": "piecewise_linear", "segments": 16}
 
 
@@ -195,7 +196,8 @@ CASES: dict[str, Case] = {
     "sparse words": Case(WORDS, dense(**LSTM, embedding=128, **ZEROS), _from_dense(SENTENCES, 1, 0.01)),
     "sparse rows": Case(ROWS, dense(**LSTM, **ZEROS), _from_dense(IMAGES, 2, 0.02)),
     "ternary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "ternary"})), SIGNS),
-    "binary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "binary"})), SIGNS),
+    "binary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": DECIDED})), SIGNS),
+    "binary linux, drawn": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "binary"})), SIGNS),
     "binaryconnect linux": Case(LINUX, dense(**LSTM, **kernels({"weights": "binary"})), SOURCES),
     "hcgs phones": Case(
         PHONES, dense(**LSTM, **HCGS_WORDS, input_kernel=HCGS_INPUT, recurrent_kernel=HCGS_RECURRENT), ADMM
@@ -248,34 +250,83 @@ CASES |= {
     for name, longer in LONGER.items()
 }
 
+
+def _short(act: int, head: int, **fields: Any) -> Network:
+    """256 cells on phones in fixed point throughout, gates by segments."""
+    words = {"head_weights": fixed(head), "activations": fixed(act), "activation_function": "piecewise_linear"}
+    return dense(**LSTM | words | fields)
+
+
+def _signs(recurrent: dict[str, Any]) -> Network:
+    """Ternary words behind normalisation in the cell."""
+    ternary = {"weights": "ternary"}
+    return _short(8, 8, batch_norm="frozen", input_kernel=ternary, recurrent_kernel=ternary | recurrent)
+
+
+def _clips(bits: int, into: dict[str, Any]) -> Network:
+    """FDHT's recurrent kernel behind one of another kind."""
+    words = {"weights": fixed(bits)}
+    tree = _tensor("hierarchical_tucker", col_modes="4x4x4x4", **TUCKER)
+    return _short(bits, bits, input_kernel=into | words, recurrent_kernel=tree | words)
+
+
 _TWELVE = circulant(8, fixed(12))
-CASES |= {
+_OWN = {
+    "sparse phones": Case(PHONES, _short(8, 8, **ZEROS, **kernels({"weights": fixed(8)})), RETRAIN),
+    "ternary phones": Case(PHONES, _signs({}), PHONE),
     "ernn phones": Case(
         PHONES,
-        dense(
+        _short(
+            12,
+            12,
             **PROJECTED,
             **kernels(_TWELVE),
             projection_kernel=_TWELVE,
-            head_weights=fixed(12),
-            activations=fixed(12),
             activation_function={"kind": "piecewise_linear", "segments": 32},
         ),
         ADMM,
     ),
+    "fdht video, 16 bits": Case(
+        VIDEO, _clips(16, _tensor("hierarchical_tucker", col_modes="8x20x20x18", **TUCKER)), CLIPS
+    ),
+}
+_TOGETHER = {
+    "sparse states, 4 bits": Case(PHONES, _short(8, 6, **ZEROS, **kernels({"weights": fixed(4)})), RETRAIN),
+    "ternary, half the blocks": Case(PHONES, _signs(coarse(16, 0.5, 4, 1.0, "ternary")), PHONE),
+    "ternary, a quarter of the blocks": Case(PHONES, _signs(coarse(16, 0.5, 4, 0.5, "ternary")), PHONE),
     "coarse-grain, 4 bits, batch_norm, ADMM": Case(
         PHONES,
-        dense(
-            **LSTM,
+        _short(
+            8,
+            6,
             batch_norm="frozen",
             input_kernel=coarse(8, 0.4, 2, 0.75, fixed(4)),
             recurrent_kernel=coarse(16, 0.375, 4, 0.25, fixed(4)),
-            head_weights=fixed(6),
-            activations=fixed(8),
-            activation_function="piecewise_linear",
         ),
         ADMM,
     ),
+    "HCGS's blocks, 4 bits, ADMM": Case(
+        PHONES,
+        _short(
+            8,
+            6,
+            input_kernel=HCGS_INPUT | {"weights": fixed(4)},
+            recurrent_kernel=HCGS_RECURRENT | {"weights": fixed(4)},
+        ),
+        ADMM,
+    ),
+    "tensor-train into Tucker, 8 bits": Case(
+        VIDEO, _clips(8, _tensor("tensor_train", col_modes="8x20x20x18", rank=4)), CLIPS
+    ),
 }
+CASES |= _OWN | _TOGETHER
 
-COMBINATIONS: tuple[tuple[str, str, str], ...] = (("ernn", "ernn phones", "coarse-grain, 4 bits, batch_norm, ADMM"),)
+COMBINATIONS: tuple[tuple[str, str, str], ...] = (
+    ("hybrid_circulant", "hybrid phones", "ternary, a quarter of the blocks"),
+    ("sparse_state", "sparse phones", "sparse states, 4 bits"),
+    ("ternary", "ternary phones", "ternary, half the blocks"),
+    ("ernn", "ernn phones", "coarse-grain, 4 bits, batch_norm, ADMM"),
+    ("hcgs", "hcgs phones", "HCGS's blocks, 4 bits, ADMM"),
+    ("fdht", "fdht video, 16 bits", "tensor-train into Tucker, 8 bits"),
+)
 """A system, the case of its own network, and that of a combination for the same task."""

@@ -96,6 +96,7 @@ CLAIMS = (
         None,
         n_seeds=1,
     ),
+    error("ternary", "binary, words drawn at every use", "binary linux, drawn", "dense linux", None, n_seeds=1),
     error("ternary", "plain BinaryConnect beside it", "binaryconnect linux", "dense linux", None, n_seeds=1),
     *(
         claim
