@@ -221,6 +221,11 @@ CASES: dict[str, Case] = {
         ),
         CLIPS,
     ),
+    "fdht video, input alone": Case(
+        VIDEO,
+        dense(**LSTM, input_kernel=_tensor("hierarchical_tucker", col_modes="8x20x20x18", **TUCKER)),
+        CLIPS,
+    ),
     "tensor_train video": Case(
         VIDEO, dense(**LSTM, input_kernel=_tensor("tensor_train", col_modes="8x20x20x18", rank=4)), CLIPS
     ),
