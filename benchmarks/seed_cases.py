@@ -192,7 +192,7 @@ CASES: dict[str, Case] = {
     "dense video": Case(VIDEO, dense(**LSTM), DENSE_CLIPS),
     "hybrid phones": Case(PHONES, dense(**LSTM, **_hybrid(fixed(5), 4)), RETRAIN),
     "hybrid chars": Case(SHAKESPEARE, dense(**LSTM, **_hybrid(fixed(5), 4)), _from_dense(CHARS, 1, 0.04)),
-    "sparse chars": Case(SHAKESPEARE, dense(**LSTM, **ZEROS), _from_dense(CHARS, 1, 0.02)),
+    "sparse chars": Case(SHAKESPEARE, dense(**LSTM, **ZEROS), CHARS.model_copy(update={"learning_rate": 0.02})),
     "sparse words": Case(WORDS, dense(**LSTM, embedding=128, **ZEROS), _from_dense(SENTENCES, 1, 0.01)),
     "sparse rows": Case(ROWS, dense(**LSTM, **ZEROS), _from_dense(IMAGES, 2, 0.02)),
     "ternary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "ternary"})), SIGNS),
