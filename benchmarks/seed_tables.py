@@ -209,9 +209,8 @@ def row(claim: Claim, cases: dict[str, Case], runs: list[Run]) -> dict[str, Any]
             "met": min(values) >= claim.least if complete else None,
         }
     results, baselines = [_error(run) for run, _ in pairs], [_error(run) for _, run in pairs]
-    rises = np.array(results) - np.array(baselines)
-    if claim.relative:
-        rises = rises / np.array(baselines)
+    rises = _rises(claim, results, baselines)
+    on_validation = _rises(claim, *([run["error_val"] for run in side] for side in zip(*pairs, strict=True)))
     middle = float(np.mean(rises))
     spread, ci95, p, met = None, _ci95(rises), None, None
     if ci95:
@@ -224,6 +223,7 @@ def row(claim: Claim, cases: dict[str, Case], runs: list[Run]) -> dict[str, Any]
         "baseline": mean(baselines),
         "result": mean(results),
         "rise": middle,
+        "rise_val": float(np.mean(on_validation)),
         "std": spread,
         "ci95": ci95,
         "p_better": p,
@@ -232,6 +232,11 @@ def row(claim: Claim, cases: dict[str, Case], runs: list[Run]) -> dict[str, Any]
         "unit": "relative" if claim.relative else case.task.metric.unit,
         "training_losses": [mean(run["losses"][-1] for run in side) for side in zip(*pairs, strict=True)],
     }
+
+
+def _rises(claim: Claim, results: list[float], baselines: list[float]) -> Any:
+    rises = np.array(results) - np.array(baselines)
+    return rises / np.array(baselines) if claim.relative else rises
 
 
 def _error(run: Run) -> float:
@@ -367,7 +372,9 @@ def _note(one: dict[str, Any]) -> str:
     text = f"- {one['case']} against {one['against']}, {one['claim']}: {one['note']}"
     if one["met"] is False and one["baseline"] is not None:
         ours, theirs = one["training_losses"]
-        text += f"{'; ' * bool(one['note'])}training loss in the end {ours:.2f}, the baseline's {theirs:.2f} nats"
+        factor, unit = _written(one)
+        text += f"{'; ' * bool(one['note'])}on validation data {factor * one['rise_val']:+.4f}{unit}; "
+        text += f"training loss in the end {ours:.2f}, the baseline's {theirs:.2f} nats"
     return text
 
 
@@ -380,12 +387,17 @@ def _convergence_line(name: str, found: dict[str, Any]) -> str:
     return text
 
 
+def _written(one: dict[str, Any]) -> tuple[int, str]:
+    """By what a rise is multiplied, and its unit."""
+    return (100, " %") if one["unit"] == "relative" else (1, "")
+
+
 def _claim_line(one: dict[str, Any]) -> str:
     met = {None: "-", True: "yes", False: "**no**"}[one["met"]]
     if one["baseline"] is None:
         figures = f"| | {one['result']:.4g} | | "
     else:
-        factor, unit = (100, " %") if one["unit"] == "relative" else (1, "")
+        factor, unit = _written(one)
         span = "-"
         if one["ci95"]:
             low, high = (factor * end for end in one["ci95"])
