@@ -27,7 +27,7 @@ from codesign import tasks, training
 from codesign.design import Accelerator, Activity, Kernel, Network, TaskShape
 from codesign.hardware import estimate
 from codesign.hardware.workload import Workload, workload
-from codesign.tasks.packages import fetch
+from codesign.tasks.packages import Package, fetch
 
 OUTPUT = Path(__file__).parent.parent / "results" / "reference" / "seed_claims"
 DRAWS = 5
@@ -148,6 +148,22 @@ def missing(cases: dict[str, Case], known: list[Run], system: str | None, once: 
     return sorted(jobs, key=lambda job: (job[1], job[0]))
 
 
+def bring(package: Package) -> None:
+    """Have the very data that the stored trainings had: pairs on two texts would say nothing.
+
+    Raises:
+        SystemExit: if another version of the package is here, or comes.
+    """
+    if not package.present:
+        fetch(package)
+    came = package.manifest()
+    if came["sha256"] != package.sha256:
+        raise SystemExit(
+            f"{package.folder}: holds {came['package']} {came['version']}, the stored trainings had {package.version}; "
+            f"delete the folder and fetch that version (apt-get update, or codesign data fetch --from)"
+        )
+
+
 def main() -> None:
     """Run what is missing; the JSON file is written after every training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,9 +179,8 @@ def main() -> None:
         known = json.loads(OUTPUT.with_suffix(".json").read_text())["runs"]
     trainings = [(name, cases[name], seed) for name, seed in missing(cases, known, options.only, options.quick)]
     for _, case, _ in trainings:
-        package = case.task.package
-        if package is not None and not package.present:
-            fetch(package)
+        if case.task.package is not None:
+            bring(case.task.package)
     for run in answers("trainings", options.workers, measure, trainings):
         known = [one for one in known if (one["case"], one["seed"]) != (run["case"], run["seed"])] + [run]
         if not options.quick:
