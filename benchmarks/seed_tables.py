@@ -297,6 +297,8 @@ def combinations(cases: dict[str, Case], runs: list[Run]) -> list[dict[str, Any]
     """What ingredients of several systems need for the error of one system's own network."""
     found = []
     for system, own, combined in COMBINATIONS:
+        if not {own, combined} <= cases.keys():
+            continue
         seeds = [s for s in range(COMBINED_SEEDS) if all(find(runs, name, cases[name], s) for name in (own, combined))]
         if seeds:
             ours, theirs = ([find(runs, name, cases[name], s) or {} for s in seeds] for name in (combined, own))
