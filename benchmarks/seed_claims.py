@@ -22,7 +22,8 @@ import numpy as np
 
 from benchmarks.pool import answers, cores
 from benchmarks.seed_cases import CASES, COMBINATIONS, LONGER, PHONES, Case, MagnitudeBlocks, dense
-from benchmarks.seed_tables import CLAIMS, COMBINED_SEEDS, Run, content, find, markdown, settings
+from benchmarks.seed_tables import COMBINED_SEEDS, Run, content, find, markdown, settings
+from benchmarks.seed_targets import CLAIMS
 from codesign import tasks, training
 from codesign.design import Accelerator, Activity, Kernel, Network, TaskShape
 from codesign.hardware import estimate

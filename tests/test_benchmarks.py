@@ -27,4 +27,6 @@ def test_hardware_claims() -> None:
 @pytest.mark.slow
 def test_seed_claims() -> None:
     out = run("benchmarks.seed_claims", "--quick", "--only", "hcgs")
-    assert out.count("| hcgs |") == 5 and "unstructured at equal bits" in out
+    claims, combined = out.split("## Ingredients of several systems together")
+    assert claims.count("| hcgs |") == 5 and "unstructured at equal bits" in claims
+    assert combined.count("| hcgs |") == 2 and "HCGS's blocks, 4 bits, ADMM" in combined
