@@ -142,7 +142,7 @@ LSTM = {"cell": "lstm", "hidden": 256}
 PROJECTED = LSTM | {"projection": 128, "peephole": True}
 GRU = {"cell": "gru", "hidden": 256}
 ZEROS = {"state_threshold": 0.1, "state_sparsity": 0.91}
-DECIDED = {"kind": "binary", "stochastic": False}
+DECIDED = {"stochastic": False}
 SEGMENTS = {"kind": "piecewise_linear", "segments": 16}
 
 
@@ -157,6 +157,11 @@ def _ernn(cell: dict[str, Any], block: int) -> Network:
     kernel = circulant(block, FLOAT)
     projection = {"projection_kernel": kernel} if "projection" in cell else {}
     return dense(**cell, **kernels(kernel), **projection)
+
+
+def _normalised(weights: Any) -> Network:
+    """Words of one or two bits in both kernels behind normalisation in the cell."""
+    return dense(**LSTM, batch_norm="frozen", **kernels({"weights": weights}))
 
 
 HCGS_INPUT = coarse(8, 0.2, 2, 0.75, fixed(6))
@@ -195,9 +200,10 @@ CASES: dict[str, Case] = {
     "sparse chars": Case(SHAKESPEARE, dense(**LSTM, **ZEROS), CHARS.model_copy(update={"learning_rate": 0.02})),
     "sparse words": Case(WORDS, dense(**LSTM, embedding=128, **ZEROS), _from_dense(SENTENCES, 1, 0.01)),
     "sparse rows": Case(ROWS, dense(**LSTM, **ZEROS), _from_dense(IMAGES, 2, 0.02)),
-    "ternary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "ternary"})), SIGNS),
-    "binary linux": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": DECIDED})), SIGNS),
-    "binary linux, drawn": Case(LINUX, dense(**LSTM, batch_norm="frozen", **kernels({"weights": "binary"})), SIGNS),
+    "ternary linux": Case(LINUX, _normalised({"kind": "ternary"} | DECIDED), SIGNS),
+    "ternary linux, drawn": Case(LINUX, _normalised("ternary"), SIGNS),
+    "binary linux": Case(LINUX, _normalised({"kind": "binary"} | DECIDED), SIGNS),
+    "binary linux, drawn": Case(LINUX, _normalised("binary"), SIGNS),
     "binaryconnect linux": Case(LINUX, dense(**LSTM, **kernels({"weights": "binary"})), SOURCES),
     "hcgs phones": Case(
         PHONES, dense(**LSTM, **HCGS_WORDS, input_kernel=HCGS_INPUT, recurrent_kernel=HCGS_RECURRENT), ADMM
@@ -320,8 +326,8 @@ _TOGETHER = {
         ),
         ADMM,
     ),
-    "tensor-train into Tucker, 8 bits": Case(
-        VIDEO, _clips(8, _tensor("tensor_train", col_modes="8x20x20x18", rank=4)), CLIPS
+    "tensor-train into Tucker, 12 bits": Case(
+        VIDEO, _clips(12, _tensor("tensor_train", col_modes="8x20x20x18", rank=4)), CLIPS
     ),
 }
 CASES |= _OWN | _TOGETHER
@@ -332,6 +338,6 @@ COMBINATIONS: tuple[tuple[str, str, str], ...] = (
     ("ternary", "ternary phones", "ternary, half the blocks"),
     ("ernn", "ernn phones", "coarse-grain, 4 bits, batch_norm, ADMM"),
     ("hcgs", "hcgs phones", "HCGS's blocks, 4 bits, ADMM"),
-    ("fdht", "fdht video, 16 bits", "tensor-train into Tucker, 8 bits"),
+    ("fdht", "fdht video, 16 bits", "tensor-train into Tucker, 12 bits"),
 )
 """A system, the case of its own network, and that of a combination for the same task."""

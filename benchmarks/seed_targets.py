@@ -84,6 +84,7 @@ CLAIMS = (
         None,
         n_seeds=1,
     ),
+    error("ternary", "ternary, words drawn at every use", "ternary linux, drawn", "dense linux", None, n_seeds=1),
     error("ternary", "binary, words drawn at every use", "binary linux, drawn", "dense linux", None, n_seeds=1),
     error("ternary", "plain BinaryConnect beside it", "binaryconnect linux", "dense linux", None, n_seeds=1),
     *(
