@@ -29,7 +29,7 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n auto
 
 slow: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow --durations=10
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
