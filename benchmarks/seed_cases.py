@@ -200,7 +200,9 @@ CASES: dict[str, Case] = {
     "sparse chars": Case(SHAKESPEARE, dense(**LSTM, **ZEROS), CHARS.model_copy(update={"learning_rate": 0.02})),
     "sparse words": Case(WORDS, dense(**LSTM, embedding=128, **ZEROS), _from_dense(SENTENCES, 1, 0.01)),
     "sparse rows": Case(ROWS, dense(**LSTM, **ZEROS), _from_dense(IMAGES, 2, 0.02)),
-    "ternary linux": Case(LINUX, _normalised({"kind": "ternary"} | DECIDED), SIGNS),
+    "ternary linux": Case(
+        LINUX, _normalised({"kind": "ternary"} | DECIDED), SIGNS.model_copy(update={"later_rate": 0.5})
+    ),
     "ternary linux, drawn": Case(LINUX, _normalised("ternary"), SIGNS),
     "binary linux": Case(LINUX, _normalised({"kind": "binary"} | DECIDED), SIGNS),
     "binary linux, drawn": Case(LINUX, _normalised("binary"), SIGNS),
