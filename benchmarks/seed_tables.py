@@ -226,12 +226,12 @@ def markdown(tables: dict[str, Any]) -> str:
             "accumulates of a step, those on zero states left out; cycles are a step's on the accelerator that",
             "needs fewest with 16 multipliers, or as near to that as the kind comes (`LANES`).",
             "",
-            "| system | network | error | bits stored | operations | cycles | accelerator | rise, 95 % interval |",
-            "|---|---|---|---|---|---|---|---|",
+            "| system | network | error | bits stored | operations | cycles | accelerator | rise, 95 % interval | seeds |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for one in tables["combinations"]:
             span = "-" if one["ci95"] is None else f"{one['ci95'][0]:+.4f} to {one['ci95'][1]:+.4f}"
-            for side, rise in (("own", ""), ("combined", f"{one['rise']:+.4f}, {span}")):
+            for side, rise in (("own", "|"), ("combined", f"{one['rise']:+.4f}, {span} | {one['seeds']}")):
                 lines.append(_network_line(one["system"], one[side], rise))
     return "\n".join(lines) + "\n"
 

@@ -455,4 +455,4 @@ def test_a_unigram_needs_as_many_bits_as_was_measured_elsewhere(name: str, bits:
     same = task.package.manifest()["sha256"] == task.package.sha256
     splits = task.splits()
     # 6.1.176 of Linux needs 5.286 bits where 6.1.192 needs 5.300
-    assert task.trivial_error(splits.train, splits.test) == pytest.approx(bits, abs=0.005 if same else 0.1)
+    assert task.trivial_error(splits.train, splits.test) == pytest.approx(bits, abs=0.005 if same else 0.03)
