@@ -224,9 +224,9 @@ def markdown(tables: dict[str, Any]) -> str:
             "",
             "Each system's own network and a combination on the same task (test data). Operations are the multiply-",
             "accumulates of a step, those on zero states left out; cycles are a step's on the accelerator that",
-            "needs fewest with 16 multipliers, or as near to that as the kind comes (`LANES`).",
+            "needs fewest with 16 multipliers, or as near to that as the kind comes (`LANES`). Rises with 95 % intervals.",
             "",
-            "| system | network | error | bits stored | operations | cycles | accelerator | rise, 95 % interval | seeds |",
+            "| system | network | error | bits stored | operations | cycles | accelerator | rise, 95 % | seeds |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for one in tables["combinations"]:
