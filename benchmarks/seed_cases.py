@@ -234,6 +234,15 @@ CASES: dict[str, Case] = {
         dense(**LSTM, input_kernel=_tensor("hierarchical_tucker", col_modes="8x20x20x18", **TUCKER)),
         CLIPS,
     ),
+    "fdht video, circulant recurrence": Case(
+        VIDEO,
+        dense(
+            **LSTM,
+            input_kernel=_tensor("hierarchical_tucker", col_modes="8x20x20x18", **TUCKER),
+            recurrent_kernel=circulant(8, FLOAT),
+        ),
+        CLIPS,
+    ),
     "tensor_train video": Case(
         VIDEO, dense(**LSTM, input_kernel=_tensor("tensor_train", col_modes="8x20x20x18", rank=4)), CLIPS
     ),

@@ -208,6 +208,8 @@ def markdown(tables: dict[str, Any]) -> str:
         "`python -m benchmarks.seed_claims`: test data, the dense float network of the same shape, recipe and budget",
         "as baseline, paired differences over seeds with 95 % intervals. Errors are in the task's unit (shares of",
         "wrong answers, bits per character, perplexity); a rise is the result's error less the baseline's.",
+        f"All {len(tables['runs'])} trainings took {sum(run['seconds'] for run in tables['runs']) / 3600:.1f} hours by "
+        "the clock, each on one core.",
         "",
         "| system | claim | setting | baseline | result | rise | 95 % interval | seeds | target | met |",
         "|---|---|---|---|---|---|---|---|---|---|",

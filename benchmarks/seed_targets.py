@@ -139,4 +139,16 @@ CLAIMS = (
         "tensor_train video",
         None,
     ),
+    reaches(
+        "fdht",
+        "> 1000x fewer with a circulant recurrent kernel",
+        "fdht video, circulant recurrence",
+        "dense video",
+        "parameters",
+        1000.0,
+    ),
+    *(
+        error("fdht", f"circulant recurrent kernel, against {text}", "fdht video, circulant recurrence", case, None)
+        for text, case in (("dense", "dense video"), ("tensor-train", "tensor_train video"))
+    ),
 )
