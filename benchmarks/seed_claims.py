@@ -168,7 +168,7 @@ def bring(package: Package) -> None:
 def main() -> None:
     """Run what is missing; the JSON file is written after every training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="SYSTEM", help="this system alone")
+    parser.add_argument("--only", choices=sorted({claim.system for claim in CLAIMS}), help="this system alone")
     parser.add_argument("--workers", type=int, default=len(cores()), help="trainings side by side")
     parser.add_argument("--quick", action="store_true", help="phones only, one seed, one epoch, nothing written")
     options = parser.parse_args()
