@@ -60,9 +60,27 @@ CLAIMS = (
         "epochs are too few for it. Tried and no better: other rates, no dense parent, an epoch each by ADMM (10 %)",
     ),
     reaches("sparse_state", "> 90 % zero state entries", "sparse chars", "dense chars", "zeros", 0.9),
-    error("sparse_state", "within 1 % bpc", "sparse chars", "dense chars", 0.01, relative=True),
+    error(
+        "sparse_state",
+        "within 1 % bpc",
+        "sparse chars",
+        "dense chars",
+        0.01,
+        relative=True,
+        note="holds on the validation plays, on which the recipe was chosen, but not on the test plays, which are "
+        "easier for the dense network. Tried on validation data and no better: a dense parent, another penalty",
+    ),
     reaches("sparse_state", "> 90 % zero state entries", "sparse words", "dense words", "zeros", 0.9),
-    error("sparse_state", "within 1 % perplexity", "sparse words", "dense words", 0.01, relative=True),
+    error(
+        "sparse_state",
+        "within 1 % perplexity",
+        "sparse words",
+        "dense words",
+        0.01,
+        relative=True,
+        note="25 of 256 states are left. Tried on validation data and no better: no dense parent. Dense networks "
+        "differ by 3 % there from seed to seed",
+    ),
     reaches("sparse_state", "> 90 % zero state entries", "sparse rows", "dense rows", "zeros", 0.9),
     error(
         "sparse_state",
@@ -75,7 +93,15 @@ CLAIMS = (
     ),
     reaches("ternary", "weights 12x less than 12 bits", "binary linux", "dense linux", "weights_12", 12.0),
     error("ternary", "ternary within 0.05 bpc", "ternary linux", "dense linux", 0.05),
-    error("ternary", "binary within 0.08 bpc", "binary linux", "dense linux", 0.08),
+    error(
+        "ternary",
+        "binary within 0.08 bpc",
+        "binary linux",
+        "dense linux",
+        0.08,
+        note="two epochs with one bit a word. Tried on validation data and no better: words drawn at every use "
+        "(+0.02), half the rate after the dense epoch (+0.01)",
+    ),
     error(
         "ternary",
         "ternary against float with batch_norm",
@@ -121,7 +147,15 @@ CLAIMS = (
     error("hcgs", "magnitude blocks at equal bits beside it", "magnitude phones", LONGER["dense phones"], None),
     error("hcgs", "unstructured at equal bits beside it", "unstructured phones", LONGER["dense phones"], None),
     reaches("fdht", "> 1000x fewer parameters", "fdht video", "dense video", "parameters", 1000.0),
-    error("fdht", "accuracy at least dense's", "fdht video", "dense video", 0.0),
+    error(
+        "fdht",
+        "accuracy at least dense's",
+        "fdht video",
+        "dense video",
+        0.0,
+        note="the recurrent kernel in this form costs more than the input kernel gains: see the rows with a dense and "
+        "a circulant one. The test part has 400 clips, one standard error is 1.6 points",
+    ),
     error(
         "fdht",
         "accuracy above tensor-train's",
