@@ -14,7 +14,8 @@ DENSE, OURS = "dense phones", "hybrid phones"
 
 def runs(case: str, errors: list[float], **fields: Any) -> list[Run]:
     """Trainings with these test errors, seeds from 0."""
-    made = {"case": case, "settings": settings(CASES[case]), "error_test_drawn": None, "losses": [1.0, 0.5], "seconds": 600.0}
+    made = {"case": case, "settings": settings(CASES[case]), "error_test_drawn": None}
+    made |= {"losses": [1.0, 0.5], "seconds": 600.0}
     return [made | {"seed": seed, "error_test": e, "error_val": e} | fields for seed, e in enumerate(errors)]
 
 
