@@ -240,9 +240,9 @@ def markdown(tables: dict[str, Any]) -> str:
 
 
 def _note(one: dict[str, Any]) -> str:
-    """What is to be said of a claim; of a missed one also how well both sides fit the training data."""
+    """What is to be said of a claim; of one not met also how both sides do on validation and training data."""
     text = f"- {one['case']} against {one['against']}, {one['claim']}: {one['note']}"
-    if one["met"] is False and one["baseline"] is not None:
+    if one["met"] is not True and one["baseline"] is not None:
         ours, theirs = one["training_losses"]
         factor, unit = _written(one)
         text += f"{'; ' * bool(one['note'])}on validation data {factor * one['rise_val']:+.4f}{unit}; "

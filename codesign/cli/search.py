@@ -27,8 +27,8 @@ def search(
     """Run the study of SEARCH_SPACE (a TOML file), or resume it.
 
     Designs that cannot run or break a limit are recorded and not trained. At the end every member of the
-    front is trained with several seeds and tested once. Ctrl-C stops after the epoch that is
-    running; the same command goes on.
+    front is trained with several seeds and tested once. Ctrl-C stops after the epoch that is running; the
+    same command goes on.
     """
     from codesign.cli.data import offer
     from codesign.cli.progress import study_progress, warn
